@@ -1,0 +1,122 @@
+"""Checks of a graph's structure, and its execution order; the libraries underneath accept cycles and undefined inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import onnx
+
+from onnx_aiwq.errors import ModelError
+
+_LISTED = 3  # names per message: all problems are counted, the first few are named
+
+
+def subgraphs_of(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """Yield (attribute name, graph) for every subgraph of a node."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.name, attribute.g
+        for graph in attribute.graphs:
+            yield attribute.name, graph
+
+
+def describe(node: onnx.NodeProto) -> str:
+    """How messages name a node: operator, and its name or first output."""
+    name = node.name or next((output for output in node.output if output), "")
+    return f"{node.op_type} node {name!r}" if name else f"unnamed {node.op_type} node"
+
+
+def captured_names(graph: onnx.GraphProto) -> set[str]:
+    """Names that a subgraph takes from the scopes around it."""
+    captured: set[str] = set()
+    pending = [graph]
+    while pending:
+        inner = pending.pop()
+        own = {value.name for value in inner.input} | {tensor.name for tensor in inner.initializer}
+        own |= {output for node in inner.node for output in node.output}
+        for node in inner.node:
+            captured.update(name for name in node.input if name and name not in own)
+            pending.extend(graph for _, graph in subgraphs_of(node))
+        captured.update(value.name for value in inner.output if value.name and value.name not in own)
+    return captured
+
+
+def ordered_nodes(nodes: Sequence[onnx.NodeProto], outer: set[str], label: str) -> list[onnx.NodeProto]:
+    """Return the nodes of one scope in an order in which every input exists before it is read.
+
+    Args:
+        nodes: as the file has them, sorted or not.
+        outer: names that exist before the first node: inputs, initializers, values of enclosing scopes.
+        label: how messages name the model and scope.
+
+    Raises:
+        ModelError: for names that are written twice, inputs that nothing defines, and cycles.
+    """
+    _check_single_assignment(nodes, outer, label)
+    needs = [_needs(node) for node in nodes]
+    known = set(outer)
+    for node, needed in zip(nodes, needs, strict=True):
+        if not needed <= known:
+            return _sorted_nodes(nodes, needs, outer, label)
+        known.update(output for output in node.output if output)
+    return list(nodes)
+
+
+def _needs(node: onnx.NodeProto) -> set[str]:
+    needed = {name for name in node.input if name}
+    for _, graph in subgraphs_of(node):
+        needed |= captured_names(graph)
+    return needed
+
+
+def _check_single_assignment(nodes: Sequence[onnx.NodeProto], outer: set[str], label: str) -> None:
+    writers: dict[str, onnx.NodeProto | None] = dict.fromkeys(outer)
+    problems: list[str] = []
+    for node in nodes:
+        for output in node.output:
+            if not output:
+                continue
+            if output in writers:
+                first = writers[output]
+                before = describe(first) if first is not None else "a graph input or initializer"
+                problems.append(f"{output!r} is written by {before} and again by {describe(node)}")
+            writers[output] = node
+    if problems:
+        raise ModelError(f"{label}: {_some(problems, 'tensor')} defined twice: {'; '.join(problems[:_LISTED])}; export it again")
+
+
+def _some(problems: Sequence[str], noun: str) -> str:
+    return f"1 {noun}" if len(problems) == 1 else f"{len(problems)} {noun}s"
+
+
+def _sorted_nodes(
+    nodes: Sequence[onnx.NodeProto], needs: Sequence[set[str]], outer: set[str], label: str
+) -> list[onnx.NodeProto]:
+    import networkx as nx
+
+    writer = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    undefined = [
+        f"{name!r} of {describe(node)}"
+        for node, needed in zip(nodes, needs, strict=True)
+        for name in sorted(needed)
+        if name not in writer and name not in outer
+    ]
+    if undefined:
+        more = "" if len(undefined) <= _LISTED else f" and {len(undefined) - _LISTED} more"
+        raise ModelError(
+            f"{label}: {_some(undefined, 'input')} that nothing defines: {', '.join(undefined[:_LISTED])}{more}; "
+            "the file is incomplete, export it again"
+        )
+    dependencies: nx.DiGraph[int] = nx.DiGraph()
+    dependencies.add_nodes_from(range(len(nodes)))
+    dependencies.add_edges_from(_edges(needs, writer))
+    try:
+        return [nodes[index] for index in nx.lexicographical_topological_sort(dependencies)]
+    except nx.NetworkXUnfeasible:
+        cycle = [describe(nodes[edge[0]]) for edge in nx.find_cycle(dependencies)]
+        path = " -> ".join(cycle[:6] + ["..."] * (len(cycle) > 6) + cycle[:1])
+        raise ModelError(f"{label}: the graph has a cycle: {path}; ONNX graphs are acyclic, export it again") from None
+
+
+def _edges(needs: Sequence[set[str]], writer: dict[str, int]) -> Iterable[tuple[int, int]]:
+    return ((writer[name], index) for index, needed in enumerate(needs) for name in needed if name in writer)

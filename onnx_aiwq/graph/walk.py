@@ -1,0 +1,300 @@
+"""Walk a model in execution order: enter functions and subgraphs, infer every node, write down operators and edges.
+
+This is an abstract run of the model: tensors carry type, shape and, where they are small and known, elements. Functions
+are entered at each call; how subgraphs are entered is in `control_flow`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnx_aiwq.errors import ModelError
+from onnx_aiwq.graph import control_flow
+from onnx_aiwq.graph.attributes import (
+    GRAPH_KINDS,
+    attribute_values,
+    domain_of,
+    version_of,
+    with_resolved_attributes,
+    without_inputs,
+)
+from onnx_aiwq.graph.shapes import FOLDING_LIMIT_ELEMENTS, Call, Entry, ShapeEngine, known_entry, typed_entry
+from onnx_aiwq.graph.validation import ordered_nodes
+from onnx_aiwq.loading import Skeleton, tensor_values
+from onnx_aiwq.vocabulary import Operator
+
+MAX_DEPTH = 60  # functions and subgraphs within one another
+MAX_OPERATORS = 5_000_000  # an exponential nest of functions ends here with an error instead of filling the memory
+FunctionKey = tuple[str, str, str]
+Entries = dict[str, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the nest of functions and subgraphs the walk is.
+
+    Attributes:
+        scope: path of names, "" at the top.
+        repeats: product of the trip counts around.
+        branches: If branches around, outermost first.
+        opsets: domain -> version in force.
+        attributes: attributes of the enclosing function call, by name.
+        declared: tensor name -> type that the file declares in this scope.
+        depth: levels entered so far.
+    """
+
+    opsets: Mapping[str, int]
+    scope: str = ""
+    repeats: int = 1
+    branches: tuple[tuple[str, str], ...] = ()
+    attributes: Mapping[str, onnx.AttributeProto] = field(default_factory=dict)
+    declared: Mapping[str, onnx.TypeProto] = field(default_factory=dict)
+    depth: int = 0
+
+    def inside(self, scope: str, **changes: Any) -> Place:
+        """The place one level further in."""
+        return replace(self, scope=scope, depth=self.depth + 1, **changes)
+
+    def unique(self, name: str) -> str:
+        """The name of a tensor of this scope, unique in the model."""
+        return f"{self.scope}/{name}" if self.scope and name else name
+
+
+@dataclass
+class Walk:
+    """The state and the result of one walk.
+
+    Attributes:
+        operators: in execution order.
+        edges: (producer, consumer, tensor name), producers and consumers by operator name.
+        constants: weights and other constants that no node computes, by name.
+        origins: constant tensor -> names of the constants that it is made of.
+        warnings: what users should know about assumptions.
+        subgraphs: how many subgraphs were entered.
+    """
+
+    skeleton: Skeleton
+    engine: ShapeEngine
+    operators: list[Operator] = field(default_factory=list)
+    edges: list[tuple[str, str, str]] = field(default_factory=list)
+    constants: Entries = field(default_factory=dict)
+    origins: dict[str, frozenset[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    subgraphs: int = 0
+    _producers: dict[ir.Value, str] = field(default_factory=dict)
+    _names: dict[str, int] = field(default_factory=dict)
+    _active: list[FunctionKey] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._functions: dict[FunctionKey, onnx.FunctionProto] = {
+            (domain_of(function.domain), function.name, function.overload): function
+            for function in self.skeleton.proto.functions
+        }
+
+    def run_graph(self, graph: onnx.GraphProto, entries: Entries, place: Place) -> list[Entry]:
+        """Walk one graph and return its outputs.
+
+        Args:
+            graph: the main graph or a subgraph.
+            entries: its inputs and the values of enclosing scopes by name; grows by what the graph computes.
+            place: where it stands.
+        """
+        label = self._label(f"in {place.scope}" if place.scope else "")
+        for tensor in graph.initializer:
+            if place.depth == 0 or tensor.name not in entries:
+                entries[tensor.name] = self._constant(place.unique(tensor.name), tensor)
+        for sparse in graph.sparse_initializer:
+            name = place.unique(sparse.values.name)
+            entries[sparse.values.name] = self._remember(
+                typed_entry(name, sparse.values.data_type, tuple(sparse.dims), constant=True)
+            )
+        self._run_nodes(graph.node, entries, place, label)
+        missing = [value.name for value in graph.output if value.name not in entries]
+        if missing:
+            raise ModelError(f"{label}: nothing defines the output {missing[0]!r}; the file is incomplete, export it again")
+        return [entries[value.name] for value in graph.output]
+
+    def run_function(
+        self, function: onnx.FunctionProto, call: onnx.NodeProto, inputs: Sequence[Entry | None], place: Place
+    ) -> list[Entry | None]:
+        """Walk the body of a function for one call and return its outputs; inputs that are absent stay absent."""
+        defaults = {attribute.name: attribute for attribute in function.attribute_proto}
+        opsets = {domain_of(item.domain): item.version for item in function.opset_import}
+        inner = replace(
+            place,
+            attributes={**defaults, **{attribute.name: attribute for attribute in call.attribute}},
+            opsets={**place.opsets, **opsets},
+            declared={value.name: value.type for value in function.value_info},
+        )
+        given = dict(zip(function.input, inputs, strict=False))
+        entries = {name: entry for name, entry in given.items() if entry is not None}
+        absent = set(function.input) - set(entries)
+        nodes = [without_inputs(node, absent) for node in function.node]
+        self._run_nodes(nodes, entries, inner, self._label(f"in function {function.name}"))
+        return [entries.get(name) for name in function.output]
+
+    def unique_name(self, name: str) -> str:
+        """A name that no operator has yet."""
+        seen = self._names.get(name, 0)
+        self._names[name] = seen + 1
+        return name if not seen else self.unique_name(f"{name}#{seen + 1}")
+
+    def name_of(self, node: onnx.NodeProto, place: Place) -> str:
+        """The unique name of a node: its own, else its first output's, else its operator's, below its scope."""
+        own = node.name or next((output for output in node.output if output), node.op_type)
+        return self.unique_name(place.unique(own))
+
+    def producer_of(self, entry: Entry | None) -> str | None:
+        """The operator that made a tensor, None for inputs and weights."""
+        return None if entry is None else self._producers.get(entry.value)
+
+    def alias(self, entry: Entry, name: str) -> Entry:
+        """The same tensor under another name, with the same producer."""
+        value = ir.Value(
+            name=name, shape=entry.value.shape, type=entry.value.type, const_value=entry.value.const_value
+        )
+        producer = self.producer_of(entry)
+        if producer is not None:
+            self._producers[value] = producer
+        return replace(entry, value=value, _tensor=None)
+
+    def record(
+        self,
+        name: str,
+        node: onnx.NodeProto,
+        inputs: Sequence[Entry | None],
+        outputs: Sequence[Entry | None],
+        place: Place,
+        *,
+        constant: bool = False,
+        after: Sequence[Entry] = (),
+    ) -> None:
+        """Write an operator down, with edges from the producers of what it reads and of what its subgraphs made."""
+        self.operators.append(
+            Operator(
+                name=name,
+                op_type=node.op_type,
+                domain=domain_of(node.domain),
+                version=version_of(node.domain, place.opsets),
+                inputs=tuple(entry.tensor() if entry is not None else None for entry in inputs),
+                outputs=tuple(entry.tensor() if entry is not None else None for entry in outputs),
+                attributes=attribute_values(node, place.opsets),
+                scope=place.scope,
+                repeats=place.repeats,
+                constant=constant,
+                branches=place.branches,
+            )
+        )
+        for entry in (*inputs, *after):
+            producer = self.producer_of(entry)
+            if entry is not None and producer is not None:
+                self.edges.append((producer, name, entry.value.name or ""))
+        for entry in outputs:
+            if entry is not None:
+                self._producers[entry.value] = name
+                if entry.origins:
+                    self.origins[entry.value.name or ""] = entry.origins
+
+    def _label(self, where: str) -> str:
+        return f"{self.skeleton.label} ({where})" if where else self.skeleton.label
+
+    def _run_nodes(self, nodes: Sequence[onnx.NodeProto], entries: Entries, place: Place, label: str) -> None:
+        if place.depth > MAX_DEPTH:
+            raise ModelError(f"{label}: functions and subgraphs are nested deeper than {MAX_DEPTH} levels")
+        for node in ordered_nodes(nodes, set(entries), label):
+            if len(self.operators) > MAX_OPERATORS:
+                raise ModelError(f"{label}: the model expands to more than {MAX_OPERATORS:,} operators")
+            for name, entry in zip(node.output, self._run_node(node, entries, place), strict=False):
+                if name and entry is not None:
+                    entries[name] = entry
+
+    def _run_node(self, node: onnx.NodeProto, entries: Entries, place: Place) -> Sequence[Entry | None]:
+        inputs = [entries.get(name) if name else None for name in node.input]
+        node = with_resolved_attributes(node, place.attributes)
+        key = (domain_of(node.domain), node.op_type, node.overload)
+        if key in self._functions:
+            return self._call_function(key, node, inputs, place)
+        if key[0] == "":
+            enter = control_flow.RUNNERS.get(node.op_type)
+            if enter is not None:
+                outputs = enter(self, node, inputs, entries, place)
+                if outputs is not None:
+                    return outputs
+            if node.op_type == "Constant":
+                entry = self._constant_node(node, place)
+                if entry is not None:
+                    self.record(self.name_of(node, place), node, [], [entry], place, constant=True)
+                    return [entry]
+        return self._run_operator(node, inputs, place)
+
+    def _call_function(
+        self, key: FunctionKey, node: onnx.NodeProto, inputs: Sequence[Entry | None], place: Place
+    ) -> list[Entry | None]:
+        if key in self._active:
+            raise ModelError(f"{self.skeleton.label}: function {key[1]!r} calls itself, which ONNX does not allow")
+        self._active.append(key)
+        outputs = self.run_function(self._functions[key], node, inputs, place.inside(self.name_of(node, place)))
+        self._active.pop()
+        return outputs
+
+    def _run_operator(self, node: onnx.NodeProto, inputs: Sequence[Entry | None], place: Place) -> list[Entry | None]:
+        call = Call(
+            proto=node,
+            attributes=tuple(ir.serde.deserialize_attribute(a) for a in node.attribute if a.type not in GRAPH_KINDS),
+            version=version_of(node.domain, place.opsets),
+            outputs=tuple(place.unique(name) for name in node.output),
+            declared=tuple(place.declared.get(name) for name in node.output),
+        )
+        outputs = self.engine.infer(call, inputs)
+        constant = bool(outputs) and all(entry is None or entry.constant for entry in outputs)
+        for entry in outputs:
+            if entry is not None and entry.value.name in entry.origins:
+                self._remember(entry)
+        self.record(self.name_of(node, place), node, inputs, outputs, place, constant=constant)
+        return outputs
+
+    def _remember(self, entry: Entry) -> Entry:
+        name = entry.value.name or ""
+        self.constants[name] = entry
+        self.origins[name] = entry.origins
+        return entry
+
+    def _constant(self, name: str, tensor: onnx.TensorProto) -> Entry:
+        if any(dim < 0 for dim in tensor.dims):
+            raise ModelError(f"{self.skeleton.label}: initializer {name!r} has a negative dimension; export it again")
+        dims = tuple(tensor.dims)
+        data = tensor_values(tensor, self.skeleton) if math.prod(dims) <= FOLDING_LIMIT_ELEMENTS else None
+        if data is not None and data.shape == dims:
+            return self._remember(known_entry(name, tensor.data_type, data))
+        return self._remember(typed_entry(name, tensor.data_type, dims, constant=True))
+
+    def _constant_node(self, node: onnx.NodeProto, place: Place) -> Entry | None:
+        """The entry of a Constant node; None for the kinds that hold no tensor of numbers."""
+        name = place.unique(node.output[0])
+        for attribute in node.attribute:
+            if attribute.name == "value":
+                return self._constant(name, attribute.t)
+            if attribute.name == "sparse_value":
+                sparse = attribute.sparse_tensor
+                return self._remember(
+                    typed_entry(name, sparse.values.data_type, tuple(sparse.dims), constant=True)
+                )
+            numbers: Any = {
+                "value_float": attribute.f,
+                "value_int": attribute.i,
+                "value_floats": attribute.floats,
+                "value_ints": attribute.ints,
+            }.get(attribute.name)
+            if numbers is not None:
+                is_float = "float" in attribute.name
+                data = np.asarray(numbers, np.float32 if is_float else np.int64)
+                kind = onnx.TensorProto.FLOAT if is_float else onnx.TensorProto.INT64
+                return self._remember(known_entry(name, kind, data))
+        return None

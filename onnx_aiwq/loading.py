@@ -1,0 +1,194 @@
+"""A model file becomes a skeleton: the whole graph, without the weights.
+
+Inline payloads are stepped over on a memory map, external data is not opened, so that a model of many gigabytes costs
+as much as its graph. Small external tensors that decide shapes are read on demand, from the model's folder alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_aiwq.errors import ModelError
+from onnx_aiwq.vocabulary import DType
+from onnx_aiwq.wireformat import INLINE_PAYLOAD, PAYLOAD_LIMIT_BYTES, strip_payloads
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+# First bytes of formats that people hand in by mistake -> what to say.
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "it is a zip archive (a PyTorch checkpoint?); export the model to ONNX, for example with torch.onnx.export",
+    b"\x89HDF": "it is an HDF5 file (a Keras model?); convert it to ONNX, for example with tf2onnx",
+    b"\x1f\x8b": "it is gzip-compressed; decompress it first",
+    b"<?xm": "it is an XML file (an OpenVINO model?); give the ONNX file that it came from",
+}
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A parsed model without its large tensor payloads.
+
+    Attributes:
+        proto: the ModelProto; stepped-over tensors are marked as external data at `wireformat.INLINE_PAYLOAD`.
+        path: where the model came from, None for bytes and ModelProto.
+        size_bytes: size of the model file (external data not included).
+        graph_sha256: SHA-256 over the skeleton's bytes: the graph, not the values of large weights.
+    """
+
+    proto: onnx.ModelProto
+    path: Path | None
+    size_bytes: int
+    graph_sha256: str
+
+    @property
+    def label(self) -> str:
+        """How messages name the model."""
+        return str(self.path) if self.path else "the model in memory"
+
+
+def read_skeleton(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Skeleton:
+    """Read the graph of a model from a path, from bytes or from a ModelProto.
+
+    Raises:
+        ModelError: if there is no such file, it cannot be read, or it is not an ONNX model.
+    """
+    if isinstance(source, bytes):
+        return _from_view(memoryview(source), None)
+    if isinstance(source, str | os.PathLike):
+        return _from_path(Path(source))
+    return _from_proto(source)
+
+
+def _from_proto(proto: onnx.ModelProto) -> Skeleton:
+    from google.protobuf.message import EncodeError
+
+    try:
+        data = proto.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise ModelError(
+            "the ModelProto in memory is over 2 GB and cannot be serialised: save it with external data "
+            "(onnx.save_model(..., save_as_external_data=True)) and give the path"
+        ) from error
+    return _from_view(memoryview(data), None)
+
+
+def _from_path(path: Path) -> Skeleton:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ModelError(f"{path}: is a directory, expected an ONNX file{_models_within(path)}")
+        if not stat.S_ISREG(mode):
+            raise ModelError(f"{path}: is not a regular file, expected an ONNX file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise ModelError(f"{path}: the file is empty, expected an ONNX model; export or download it again")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                if hasattr(mapped, "madvise") and size > 1 << 20:
+                    mapped.madvise(mmap.MADV_RANDOM)  # no read-ahead into weights that are stepped over
+                view = memoryview(mapped)
+                try:
+                    return _from_view(view, path)
+                finally:
+                    view.release()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ModelError(f"{path}: cannot be read: {reason}") from error
+
+
+def _models_within(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.glob("*.onnx"))[:3]
+    return f"; it holds {', '.join(names)}" if names else ""
+
+
+def _from_view(view: memoryview, path: Path | None) -> Skeleton:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    label = str(path) if path else "the model in memory"
+    head = bytes(view[:8])
+    if head[4:8] == b"ORTM":
+        raise ModelError(f"{label}: it is in onnxruntime's own .ort format; give the ONNX file that it was made from")
+    for magic, advice in _OTHER_FORMATS.items():
+        if head.startswith(magic):
+            raise ModelError(f"{label}: not an ONNX model: {advice}")
+    advice = "expected a binary ONNX ModelProto; check that the export or download is complete"
+    try:
+        stripped = strip_payloads(view)
+        proto = onnx.ModelProto.FromString(stripped)
+    except ModelError as error:
+        raise ModelError(f"{label}: not a readable ONNX model: {error}; {advice}") from None
+    except (DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise ModelError(f"{label}: not a readable ONNX model: {error}; {advice}") from None
+    if not proto.HasField("graph") or not (proto.graph.node or proto.graph.output):
+        raise ModelError(f"{label}: holds no graph; {advice}")
+    if not proto.opset_import and proto.ir_version >= 3:
+        raise ModelError(f"{label}: declares no operator set (opset_import); {advice}")
+    return Skeleton(proto, path, len(view), hashlib.sha256(stripped).hexdigest())
+
+
+def has_payload(tensor: onnx.TensorProto) -> bool:
+    """Whether the elements are at hand in the skeleton (neither external nor stepped over)."""
+    return tensor.data_location != 1
+
+
+def tensor_values(tensor: onnx.TensorProto, skeleton: Skeleton) -> NDArray[np.generic] | None:
+    """The elements of a small tensor, or None: large, absent, string-typed or malformed tensors stay unknown.
+
+    External data is read for integers of up to `PAYLOAD_LIMIT_BYTES` alone, and never from outside the model's folder.
+    """
+    from onnx import numpy_helper
+
+    dtype = DType.from_onnx(tensor.data_type)
+    if dtype.bits == 0:
+        return None
+    if has_payload(tensor):
+        try:
+            return numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, KeyError):
+            return None
+    data = _external_bytes(tensor, dtype, skeleton)
+    if data is None:
+        return None
+    return numpy_helper.to_array(_with_raw_data(tensor, data))
+
+
+def _with_raw_data(tensor: onnx.TensorProto, data: bytes) -> onnx.TensorProto:
+    import onnx
+
+    return onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=data)
+
+
+def _external_bytes(tensor: onnx.TensorProto, dtype: DType, skeleton: Skeleton) -> bytes | None:
+    """Bytes of a small external integer tensor from a regular file inside the model's folder, else None."""
+    entries: dict[str, Any] = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    size_bytes = 1
+    for dim in tensor.dims:
+        size_bytes *= dim
+    size_bytes = (size_bytes * dtype.bits + 7) // 8
+    if location == INLINE_PAYLOAD or not location or skeleton.path is None:
+        return None
+    if not dtype.is_integer or not 0 < size_bytes <= PAYLOAD_LIMIT_BYTES:
+        return None
+    try:
+        folder = skeleton.path.resolve().parent
+        file = (folder / location).resolve()
+        if not file.is_relative_to(folder) or not stat.S_ISREG(file.stat().st_mode):
+            return None
+        with file.open("rb") as stream:
+            stream.seek(int(entries.get("offset", "0")))
+            data = stream.read(size_bytes)
+    except (OSError, ValueError):
+        return None
+    return data if len(data) == size_bytes else None

@@ -1,0 +1,1 @@
+"""Cost rules: operators to basic operations."""

@@ -1,0 +1,128 @@
+"""Arithmetic that several rule families share: elementary functions as basic operations, and lines of a tensor.
+
+Every function returns the count of one element or of one line; rules scale it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.operations.registry import shape_of
+from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+
+LARGEST_INTEGER_EXPONENT = 64
+"""Known integer exponents up to this are squared and multiplied; beyond it a power is exp(y log x)."""
+
+
+def dtype_of(tensor: Tensor | None, role: str = "the first input") -> DType:
+    """Return the element type of a tensor that a rule needs.
+
+    Raises:
+        ShapeError: if the tensor is absent.
+    """
+    if tensor is None:
+        raise ShapeError(f"{role} is absent")
+    return tensor.dtype
+
+
+def asked_for(op: Operator, index: int) -> bool:
+    """Whether an optional output is present."""
+    return op.output(index) is not None
+
+
+def known_scalar(tensor: Tensor | None) -> float | None:
+    """The value of a one-element tensor that is known before a run, else None."""
+    if tensor is None or tensor.value is None or tensor.value.size != 1:
+        return None
+    value: Any = tensor.value.reshape(-1)[0]
+    return float(value)
+
+
+def axis_index(axis: int, rank: int) -> int:
+    """Return the non-negative index of an axis; negative axes count from the end.
+
+    Raises:
+        ShapeError: if the tensor has no such axis.
+    """
+    if not -rank <= axis < rank:
+        raise ShapeError(f"axis {axis} does not exist in a tensor of rank {rank}")
+    return axis % rank
+
+
+def lines_along(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
+    """Return how many lines of which length run along an axis; a scalar is one line of length one."""
+    if not shape:
+        return 1, 1
+    index = axis_index(axis, len(shape))
+    return math.prod(shape[:index]) * math.prod(shape[index + 1 :]), shape[index]
+
+
+def lines_from(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
+    """Return how many lines of which length there are when all axes from one on are flattened into one."""
+    if axis == len(shape):
+        return math.prod(shape), 1
+    index = axis_index(axis, len(shape))
+    return math.prod(shape[:index]), math.prod(shape[index:])
+
+
+def softmax_lines(op: Operator) -> tuple[int, int]:
+    """The lines that Softmax, LogSoftmax and Hardmax normalise: along `axis`; before opset 13 flattened from it on."""
+    shape = shape_of(op.input(0), "the input")
+    if op.version >= 13:
+        return lines_along(shape, op.attributes.get("axis", -1))
+    return lines_from(shape, op.attributes.get("axis", 1))
+
+
+def sigmoid(dtype: DType) -> Counts:
+    """One element of 1 / (1 + e^-x): sub (the negation), root, add, div (TO paper, Eq. 4)."""
+    return Counts.of(dtype, add=1, sub=1, div=1, root=1)
+
+
+def scaled_sigmoid_product(dtype: DType, alpha: float) -> Counts:
+    """One element of x * sigmoid(alpha x): SiLU, Swish and the GELU of Eq. 5 (alpha 1.702); alpha 1 costs nothing."""
+    return sigmoid(dtype) + Counts.of(dtype, mul=1 + int(alpha != 1))
+
+
+def tanh(dtype: DType) -> Counts:
+    """One element of (e^2x - 1) / (e^2x + 1): mul, root, sub, add, div."""
+    return Counts.of(dtype, add=1, sub=1, mul=1, div=1, root=1)
+
+
+def softplus(dtype: DType) -> Counts:
+    """One element of log(1 + e^x): root, add, root."""
+    return Counts.of(dtype, add=1, root=2)
+
+
+def power(dtype: DType, exponent: float | None) -> Counts:
+    """One element of x^y, y a known constant or None.
+
+    Integers up to 64 by square-and-multiply (floor(log2 y) squarings, one multiplication per further set bit), 1/2 by
+    one root, a negative sign by one div; every other power is exp(y log x): root, mul, root.
+    """
+    general = Counts.of(dtype, mul=1, root=2)
+    if exponent is None:
+        return general
+    magnitude = abs(float(exponent))
+    if magnitude == 0.5:
+        positive = Counts.of(dtype, root=1)
+    elif magnitude.is_integer() and magnitude <= LARGEST_INTEGER_EXPONENT:
+        whole = int(magnitude)
+        positive = Counts.of(dtype, mul=max(whole.bit_length() - 1 + whole.bit_count() - 1, 0))
+    else:
+        return general
+    return positive + Counts.of(dtype, div=int(exponent < 0))
+
+
+def softmax_line(dtype: DType, length: int) -> Counts:
+    """One line of e^(x - max) / sum e^(x - max): n-1 compare, n sub, n root, n-1 add, n div."""
+    steps = max(length - 1, 0)
+    return Counts.of(dtype, add=steps, sub=length, div=length, root=length, compare=steps)
+
+
+def log_softmax_line(dtype: DType, length: int) -> Counts:
+    """One line of (x - max) - log(sum e^(x - max)): n-1 compare, n sub, n root, n-1 add, 1 root, n sub."""
+    if length == 0:
+        return Counts()
+    return Counts.of(dtype, add=length - 1, sub=2 * length, root=length + 1, compare=length - 1)

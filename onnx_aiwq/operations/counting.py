@@ -1,0 +1,172 @@
+"""Count every operator of a graph: pick its rule, apply it, and say in which state the node is."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from onnx_aiwq.errors import PolicyError, ShapeError
+from onnx_aiwq.graph import Graph
+from onnx_aiwq.operations.registry import Rule, find_rule
+from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
+
+Convention = Literal["default", "paper"]
+CONVENTION_NAME = "onnx_aiwq.convention/1"
+DECOMPOSED_FAMILY = "composite"
+_MAX_EXPANSIONS = 20  # function bodies within function bodies
+
+
+class Status(str, enum.Enum):
+    """What became of a node; unknown is a visible state, never zero."""
+
+    COUNTED = "counted"
+    DECOMPOSED = "decomposed"
+    MOVEMENT = "movement"
+    CONSTANT = "constant"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCost:
+    """The cost of one node for one inference, its repeats included.
+
+    Attributes:
+        operator: the node.
+        status: how the count came about.
+        family: class of operators that shares one efficiency on hardware ("dense", "elementwise", "movement", ...).
+        counts: basic operations by data type, and MACs; None where the node is unsupported.
+        bytes_read: bytes; None where a shape is unknown.
+        bytes_written: bytes; None where a shape is unknown.
+        reason: why the node is unsupported, else "".
+    """
+
+    operator: Operator
+    status: Status
+    family: str
+    counts: Counts | None
+    bytes_read: int | None
+    bytes_written: int | None
+    reason: str = ""
+
+
+def count_graph(
+    graph: Graph, *, convention: Convention = "default", weigh: Callable[[Counts], int] | None = None
+) -> tuple[NodeCost, ...]:
+    """Count every operator of a graph, in execution order.
+
+    Args:
+        graph: from `onnx_aiwq.load`.
+        convention: `paper` leaves comparisons out, as the TO paper does.
+        weigh: what makes one branch of an If costlier than the other; basic operations unless given.
+
+    Raises:
+        PolicyError: if the convention is neither `default` nor `paper`.
+    """
+    if convention not in ("default", "paper"):
+        raise PolicyError(f"convention {convention!r}: expected 'default' or 'paper'")
+    costs = [count_operator(operator, graph, convention=convention) for operator in graph.operators]
+    return tuple(_without_cheaper_branches(costs, weigh or _basic_operations))
+
+
+def count_operator(operator: Operator, graph: Graph, *, convention: Convention = "default") -> NodeCost:
+    """Count one operator, its repeats included."""
+    rule = find_rule(operator.op_type, operator.domain, operator.version)
+    read, written = _traffic(operator, rule)
+    if operator.constant:
+        family = rule.family if rule else DECOMPOSED_FAMILY
+        return NodeCost(operator, Status.CONSTANT, family, Counts(), 0, 0)
+    if rule is not None:
+        status, family, counts, reason = _by_rule(operator, rule)
+    else:
+        status, family = Status.DECOMPOSED, DECOMPOSED_FAMILY
+        counts, reason = _by_body(operator, graph, 0)
+    if counts is None:
+        return NodeCost(operator, Status.UNSUPPORTED, family, None, read, written, reason)
+    if convention == "paper":
+        counts = counts.without(BasicOp.COMPARE)
+    return NodeCost(operator, status, family, counts * operator.repeats, read, written)
+
+
+def _by_rule(operator: Operator, rule: Rule) -> tuple[Status, str, Counts | None, str]:
+    if rule.function is None:
+        return Status.MOVEMENT, rule.family, Counts(), ""
+    try:
+        counts = rule.function(operator)
+    except ShapeError as error:
+        return Status.UNSUPPORTED, rule.family, None, str(error)
+    unpriced = [dtype.label for dtype in counts.dtypes if dtype.bits == 0 or dtype.is_complex]
+    if unpriced:
+        return Status.UNSUPPORTED, rule.family, None, f"computes in {unpriced[0]}, which has no price"
+    return Status.COUNTED, rule.family, counts, ""
+
+
+def _by_body(operator: Operator, graph: Graph, depth: int) -> tuple[Counts | None, str]:
+    """Count the parts of the ONNX function body that defines the operator, for one call."""
+    parts = graph.expand(operator) if depth < _MAX_EXPANSIONS else None
+    if parts is None:
+        return None, "has no cost rule and no ONNX function body"
+    total = Counts()
+    for part in parts:
+        if part.constant:
+            continue
+        rule = find_rule(part.op_type, part.domain, part.version)
+        if rule is None:
+            counts, reason = _by_body(part, graph, depth + 1)
+        else:
+            _, _, counts, reason = _by_rule(part, rule)
+        if counts is None:
+            return None, f"{part.op_type} in its function body {reason}"
+        total += counts * (part.repeats // max(operator.repeats, 1))
+    return total, ""
+
+
+def _traffic(operator: Operator, rule: Rule | None) -> tuple[int | None, int | None]:
+    """Bytes that all calls of the node read and write; a tensor that is read twice by one call counts once."""
+    if rule is not None and rule.traffic == "view":
+        return 0, 0
+    written = _size_bytes(operator.outputs)
+    inputs = {tensor.name: tensor for tensor in operator.inputs if tensor is not None}
+    if rule is not None and rule.traffic == "selected" and operator.input(0) is not None:
+        source = operator.inputs[0]
+        others = _size_bytes(tensor for name, tensor in inputs.items() if source is None or name != source.name)
+        read = None if others is None or written is None else others + written
+    else:
+        read = _size_bytes(inputs.values())
+    repeats = operator.repeats
+    return None if read is None else read * repeats, None if written is None else written * repeats
+
+
+def _size_bytes(tensors: Iterable[Tensor | None]) -> int | None:
+    total = 0
+    for tensor in tensors:
+        if tensor is not None:
+            if tensor.size_bytes is None:
+                return None
+            total += tensor.size_bytes
+    return total
+
+
+def _basic_operations(counts: Counts) -> int:
+    return sum(counts.operations.values())
+
+
+def _without_cheaper_branches(costs: Sequence[NodeCost], weigh: Callable[[Counts], int]) -> list[NodeCost]:
+    """Drop the nodes of the cheaper branch of every If whose condition only run-time data knows, innermost first."""
+    kept = list(costs)
+    depth = max((len(cost.operator.branches) for cost in kept), default=0)
+    for level in range(depth, 0, -1):
+        weights: dict[tuple[tuple[str, str], ...], int] = {}
+        for cost in kept:
+            path = cost.operator.branches[:level]
+            if len(path) == level:
+                weights[path] = weights.get(path, 0) + (weigh(cost.counts) if cost.counts is not None else 0)
+        costliest: dict[str, tuple[tuple[str, str], ...]] = {}
+        for path, weight in weights.items():
+            best = costliest.get(path[-1][0])
+            if best is None or weight > weights[best]:
+                costliest[path[-1][0]] = path
+        taken = set(costliest.values())
+        kept = [c for c in kept if len(c.operator.branches) < level or c.operator.branches[:level] in taken]
+    return kept

@@ -1,0 +1,135 @@
+"""The registry of cost rules: a decorator registers, duplicates fail at import and name both owners."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.vocabulary import Counts, Operator, Tensor
+
+RuleFunction = Callable[[Operator], Counts]
+Traffic = Literal["whole", "view", "selected"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one operator is counted.
+
+    Attributes:
+        op_type: ONNX operator name.
+        domain: "" for ai.onnx.
+        since: first opset version that the rule is written for; the newest rule not newer than the model's opset applies.
+        family: class of operators that shares one efficiency on hardware (dense, elementwise, ...).
+        function: pure function of an `Operator`; None for movement, which costs no basic operation.
+        traffic: bytes moved by one call. `whole`: every input is read and every output written once. `view`: no byte
+            moves, the result shares its input's memory. `selected`: only as many bytes as the outputs hold are read
+            from the first input (gathers, slices), other inputs are read whole.
+    """
+
+    op_type: str
+    domain: str
+    since: int
+    family: str
+    function: RuleFunction | None
+    traffic: Traffic
+    documentation: str
+
+    @property
+    def owner(self) -> str:
+        """Where the rule is written, as ``module:name``."""
+        if self.function is None:
+            return f"movement rule of {self.family}"
+        return f"{self.function.__module__}:{self.function.__name__}"
+
+
+_RULES: dict[tuple[str, str], list[Rule]] = {}
+
+
+def _register(entry: Rule) -> None:
+    versions = _RULES.setdefault((entry.domain, entry.op_type), [])
+    for other in versions:
+        if other.since == entry.since:
+            name = f"{entry.domain or 'ai.onnx'}.{entry.op_type} since {entry.since}"
+            raise ValueError(f"two rules for {name}: {other.owner} and {entry.owner}")
+    versions.append(entry)
+    versions.sort(key=lambda known: known.since)
+
+
+def rule(
+    *op_types: str, family: str, domain: str = "", since: int = 1, traffic: Traffic = "whole"
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Register the decorated function as the cost rule of one or more operators.
+
+    The function takes an `Operator` and returns the `Counts` of one call. Its docstring has the sections
+    *Equation*, *Basic operations*, *Not counted*, *Example* and *Reference*.
+
+    Raises:
+        ValueError: if an operator already has a rule from the same version on.
+    """
+
+    def decorate(function: RuleFunction) -> RuleFunction:
+        text = inspect.getdoc(function) or ""
+        for op_type in op_types:
+            _register(Rule(op_type, domain, since, family, function, traffic, text))
+        return function
+
+    return decorate
+
+
+def movement(*op_types: str, domain: str = "", since: int = 1, traffic: Traffic = "whole", why: str) -> None:
+    """Register operators that move, look up or reinterpret data and cost no basic operation."""
+    for op_type in op_types:
+        _register(Rule(op_type, domain, since, "movement", None, traffic, why))
+
+
+@functools.cache
+def load_rules() -> None:
+    """Import every family of `onnx_aiwq.operations.rules`, so that the registry is complete."""
+    from onnx_aiwq.operations import rules
+
+    for module in pkgutil.iter_modules(rules.__path__):
+        importlib.import_module(f"{rules.__name__}.{module.name}")
+
+
+def find_rule(op_type: str, domain: str, version: int) -> Rule | None:
+    """Return the newest rule that is not newer than the model's opset version, or None."""
+    load_rules()
+    found = None
+    for entry in _RULES.get((domain, op_type), ()):
+        if entry.since <= version:
+            found = entry
+    return found
+
+
+def all_rules() -> list[Rule]:
+    """Every registered rule, sorted by domain, operator and version."""
+    load_rules()
+    return sorted(
+        (entry for versions in _RULES.values() for entry in versions),
+        key=lambda entry: (entry.domain, entry.op_type, entry.since),
+    )
+
+
+def shape_of(tensor: Tensor | None, role: str) -> tuple[int, ...]:
+    """Return the shape of a tensor that a rule needs.
+
+    Raises:
+        ShapeError: if the tensor is absent or its shape is unknown.
+    """
+    if tensor is None:
+        raise ShapeError(f"{role} is absent")
+    if tensor.shape is None:
+        raise ShapeError(f"the shape of {role} {tensor.name!r} is unknown")
+    return tensor.shape
+
+
+def size_of(tensor: Tensor | None, role: str) -> int:
+    """Return the number of elements of a tensor that a rule needs; raises as `shape_of`."""
+    return math.prod(shape_of(tensor, role))

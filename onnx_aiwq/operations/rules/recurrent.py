@@ -1,0 +1,171 @@
+"""Recurrent layers: LSTM, GRU and RNN. Every step of every sequence counts, whatever its length (dense count)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.operations.arithmetic import dtype_of, sigmoid, softplus, tanh
+from onnx_aiwq.operations.registry import rule, shape_of
+from onnx_aiwq.vocabulary import Counts, DType, Operator
+
+
+@dataclass(frozen=True)
+class _Activation:
+    """An activation of the ONNX recurrent operators.
+
+    Attributes:
+        plain: one element, without the multiplications by alpha and beta.
+        alpha: default of alpha, None where the function has none; likewise `beta`.
+        factors: which of the two multiply (others are thresholds or are part of `plain` as summands).
+    """
+
+    plain: Callable[[DType], Counts]
+    alpha: float | None = None
+    beta: float | None = None
+    factors: tuple[str, ...] = ()
+
+    def element(self, dtype: DType, alphas: Iterator[float], betas: Iterator[float]) -> Counts:
+        """One element; functions that have an alpha or a beta take the next one of the list, else the default."""
+        parameters = {
+            "alpha": None if self.alpha is None else next(alphas, self.alpha),
+            "beta": None if self.beta is None else next(betas, self.beta),
+        }
+        return self.plain(dtype) + Counts.of(dtype, mul=sum(parameters[name] != 1.0 for name in self.factors))
+
+
+_ACTIVATIONS = {
+    "relu": _Activation(functools.partial(Counts.of, compare=1)),
+    "sigmoid": _Activation(sigmoid),
+    "tanh": _Activation(tanh),
+    "affine": _Activation(functools.partial(Counts.of, add=1), 1.0, 0.0, ("alpha",)),
+    "leakyrelu": _Activation(functools.partial(Counts.of, compare=1), 0.01, None, ("alpha",)),
+    "thresholdedrelu": _Activation(functools.partial(Counts.of, compare=1), 1.0),
+    "scaledtanh": _Activation(tanh, 1.0, 1.0, ("alpha", "beta")),
+    "hardsigmoid": _Activation(functools.partial(Counts.of, add=1, compare=2), 0.2, 0.5, ("alpha",)),
+    "elu": _Activation(functools.partial(Counts.of, sub=1, root=1, compare=1), 1.0, None, ("alpha",)),
+    "softsign": _Activation(functools.partial(Counts.of, add=1, div=1, compare=1)),
+    "softplus": _Activation(softplus),
+}
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The sizes of a recurrent operator; a cell is one hidden unit of one sequence in one step and direction."""
+
+    dtype: DType
+    directions: int
+    cells: int
+    width: int
+    hidden: int
+
+    @classmethod
+    def of(cls, op: Operator) -> _Layer:
+        first, second, width = shape_of(op.input(0), "the input")
+        directions, _, hidden = shape_of(op.input(2), "the recurrence weight")
+        # With layout 1 steps and batch change places; only their product matters.
+        return cls(dtype_of(op.input(0)), directions, first * second * hidden, width, hidden)
+
+    def gates(self, number: int, *, biased: bool) -> Counts:
+        """X W^T + H R^T (+ Wb + Rb) of `number` gates in one cell."""
+        pairs = number * (self.width + self.hidden)
+        adds = number * (max(self.width - 1, 0) + max(self.hidden - 1, 0) + 1 + (2 if biased else 0))
+        return Counts.of(self.dtype, add=adds, mul=pairs, macs=pairs)
+
+    def total(self, op: Operator, cell: Counts, defaults: tuple[str, ...], uses: tuple[int, ...]) -> Counts:
+        """All cells of all directions, with `uses[i]` evaluations of activation i per cell, clipped where asked."""
+        names = tuple(op.attributes.get("activations") or defaults)
+        if len(names) == len(uses):
+            names *= self.directions
+        if len(names) < len(uses) * self.directions:
+            raise ShapeError(f"{op.op_type} {op.name!r} needs {len(uses)} activations per direction, not {names}")
+        alphas = iter(op.attributes.get("activation_alpha") or ())
+        betas = iter(op.attributes.get("activation_beta") or ())
+        clipped = 2 if op.attributes.get("clip") is not None else 0
+        result = (cell + Counts.of(self.dtype, compare=clipped * sum(uses))) * self.directions
+        for name, times in zip(names, uses * self.directions, strict=False):
+            known = _ACTIVATIONS.get(name.lower())
+            if known is None:
+                raise ShapeError(f"activation {name!r} of {op.op_type} {op.name!r} is none of {sorted(_ACTIVATIONS)}")
+            result = result + known.element(self.dtype, alphas, betas) * times
+        return result * self.cells
+
+
+@rule("LSTM", family="recurrent")
+def lstm(op: Operator) -> Counts:
+    """Long short-term memory layer.
+
+    Equation:
+        i = f(X Wi^T + H Ri^T + Pi C + Wbi + Rbi), f' and o likewise (o looks at the new C);
+        c = g(X Wc^T + H Rc^T + Wbc + Rbc); C = f' C + i c; H = o h(C); X[steps, batch, I], H[batch, H], per direction
+    Basic operations:
+        Per hidden unit, sequence, step and direction: for each of 4 gates I + H mul (the MACs), (I - 1) + (H - 1) + 1
+        add and, with B, 2 add (Wb and Rb); with P, 3 mul + 3 add; the activations f three times, g and h once; 3 mul +
+        1 add for C and H. clip costs 2 compare for the input of each activation. input_forget = 1 replaces the forget
+        gate by 1 - i: its products, bias, peephole, clip and activation are gone, 1 sub comes in. Activations: Sigmoid
+        sub + root + add + div, Tanh mul + root + sub + add + div; a factor alpha or beta of 1 is free.
+        sequence_lens is not looked at, and a zero initial state is multiplied like any other (dense count).
+    Not counted:
+        Reversal of the sequence, copies into the outputs.
+    Example:
+        X[2, 1, 3], hidden 4, B, no P, forward: 8 cells; mul = 8 * (4 * 7 + 3 + 2 (Tanh)) = 264, add = 8 * (4 * (2 + 3 +
+        1 + 2) + 1 + 3 + 2) = 304, sub = div = root = 8 * 5 = 40, MACs = 8 * 28 = 224.
+    Reference:
+        ONNX operators: LSTM. TO paper, Eq. 3 and 4.
+    """
+    layer = _Layer.of(op)
+    coupled = bool(op.attributes.get("input_forget"))
+    gates = 3 if coupled else 4
+    peepholes = 0 if op.input(7) is None else gates - 1
+    state = Counts.of(layer.dtype, add=1 + peepholes, mul=3 + peepholes, sub=1 if coupled else 0)
+    cell = layer.gates(gates, biased=op.input(3) is not None) + state
+    return layer.total(op, cell, ("Sigmoid", "Tanh", "Tanh"), (gates - 1, 1, 1))
+
+
+@rule("GRU", family="recurrent")
+def gru(op: Operator) -> Counts:
+    """Gated recurrent unit layer.
+
+    Equation:
+        z = f(X Wz^T + H Rz^T + Wbz + Rbz), r likewise; h = g(X Wh^T + (r H) Rh^T + Rbh + Wbh), or with
+        linear_before_reset h = g(X Wh^T + r (H Rh^T + Rbh) + Wbh); H = (1 - z) h + z H
+    Basic operations:
+        Per hidden unit, sequence, step and direction: for each of 3 gates I + H mul (the MACs), (I - 1) + (H - 1) + 1
+        add and, with B, 2 add; 1 mul for r; f twice and g once; 1 sub, 2 mul, 1 add for H. Both forms of h cost the
+        same. clip costs 2 compare for the input of each activation. Activations as in LSTM.
+        sequence_lens is not looked at, and a zero initial state is multiplied like any other (dense count).
+    Not counted:
+        Reversal of the sequence, copies into the outputs.
+    Example:
+        X[2, 1, 3], hidden 4, B, forward: 8 cells; mul = 8 * (3 * 7 + 3 + 1 (Tanh)) = 200, add = 8 * (3 * 8 + 1 + 3) =
+        224, sub = 8 * (1 + 3) = 32, div = root = 24, MACs = 168.
+    Reference:
+        ONNX operators: GRU. TO paper, Eq. 3 and 4.
+    """
+    layer = _Layer.of(op)
+    cell = layer.gates(3, biased=op.input(3) is not None) + Counts.of(layer.dtype, add=1, sub=1, mul=3)
+    return layer.total(op, cell, ("Sigmoid", "Tanh"), (2, 1))
+
+
+@rule("RNN", family="recurrent")
+def rnn(op: Operator) -> Counts:
+    """Simple recurrent layer.
+
+    Equation:
+        H = f(X W^T + H R^T + Wb + Rb)
+    Basic operations:
+        Per hidden unit, sequence, step and direction: I + H mul (the MACs), (I - 1) + (H - 1) + 1 add and, with B, 2
+        add; f once. clip costs 2 compare for the input of f. Activations as in LSTM.
+        sequence_lens is not looked at, and a zero initial state is multiplied like any other (dense count).
+    Not counted:
+        Reversal of the sequence, copies into the outputs.
+    Example:
+        X[2, 1, 3], hidden 4, B, Tanh, forward: 8 cells; mul = 8 * (7 + 1) = 64, add = 8 * (6 + 2 + 1) = 72, sub = div =
+        root = 8, MACs = 56.
+    Reference:
+        ONNX operators: RNN. TO paper, Eq. 3 and 4.
+    """
+    layer = _Layer.of(op)
+    return layer.total(op, layer.gates(1, biased=op.input(3) is not None), ("Tanh",), (1,))

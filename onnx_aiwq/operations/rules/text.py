@@ -1,0 +1,55 @@
+"""Strings: copied, cut, matched and counted."""
+
+from __future__ import annotations
+
+from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.operations.registry import movement, rule, shape_of
+from onnx_aiwq.vocabulary import Counts, Operator
+
+movement(
+    *("StringConcat", "StringNormalizer", "StringSplit"),
+    why="Copies characters to new strings; strings have no data type that arithmetic is priced in.",
+)
+movement(
+    "RegexFullMatch",
+    why="Runs a table of states over the characters of each string: lookup, which is movement in the convention.",
+)
+movement(
+    "Tokenizer",
+    domain="com.microsoft",
+    why="Copies characters to new strings; strings have no data type that arithmetic is priced in.",
+)
+
+
+@rule("TfIdfVectorizer", family="text")
+def tfidf_vectorizer(op: Operator) -> Counts:
+    """How often each n-gram of a vocabulary occurs, weighted (upper bound).
+
+    Equation:
+        Y[r, j] = w[j] * (number of n-grams of row r that are entry j of the pool), w = 1 in mode TF; in mode IDF the
+        number is taken as at most one.
+    Basic operations:
+        At most 1 add per n-gram of a row: for each length n from min_gram_length to max_gram_length and each skip s
+        from 0 to max_skip_count (n = 1: only s = 0) there are C - (n - 1)(s + 1) of them in a row of C tokens. IDF
+        and TFIDF: 1 mul per output element (nothing without weights, which are then one), IDF also 1 compare.
+    Not counted:
+        Looking n-grams up in the pool.
+    Example:
+        X [12], mode TF, 2-grams, max_skip_count 0: 11 add. With weights and mode TFIDF into Y [7]: also 7 mul.
+    Reference:
+        ONNX operators: TfIdfVectorizer.
+    """
+    output = op.output(0)
+    if output is None:
+        raise ShapeError("the output of TfIdfVectorizer is absent")
+    *rows, tokens = shape_of(op.input(0), "X")
+    *_, entries = shape_of(output, "Y")
+    count = rows[0] if rows else 1
+    grams = 0
+    for length in range(op.attributes["min_gram_length"], op.attributes["max_gram_length"] + 1):
+        for skip in range(op.attributes["max_skip_count"] + 1 if length > 1 else 1):
+            grams += max(tokens - (length - 1) * (skip + 1), 0)
+    mode = op.attributes["mode"]
+    weighted = entries if mode != "TF" and op.attributes.get("weights") else 0
+    capped = entries if mode == "IDF" else 0
+    return Counts.of(output.dtype, add=grams, mul=weighted, compare=capped) * count

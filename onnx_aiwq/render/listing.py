@@ -1,0 +1,141 @@
+"""Lists of rules, regions and hardware profiles, and single entries of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from onnx_aiwq.render.summary import plain
+from onnx_aiwq.render.text import markdown_row, spreadsheet_cell
+from onnx_aiwq.units import format_si
+
+if TYPE_CHECKING:
+    from onnx_aiwq.metrics.carbon import Region
+    from onnx_aiwq.operations.registry import Rule
+    from onnx_aiwq.profiles import HardwareProfile, ProfileSummary
+
+Row = tuple[str, ...]
+
+
+def rule_rows(rules: Iterable[Rule]) -> list[Row]:
+    """Operator, domain, first version, family, and the first line of the rule's own documentation."""
+    return [
+        (rule.op_type, rule.domain or "ai.onnx", str(rule.since), rule.family, rule.documentation.split("\n")[0])
+        for rule in rules
+    ]
+
+
+def region_rows(regions: Iterable[Region]) -> list[Row]:
+    """Code, name, intensity, year, vintage and PUE."""
+    return [
+        (
+            region.code,
+            region.name,
+            f"{region.intensity_g_per_kwh:g}",
+            str(region.year),
+            region.vintage,
+            "" if region.pue is None else f"{region.pue:g}",
+        )
+        for region in regions
+    ]
+
+
+def profile_rows(profiles: Iterable[ProfileSummary]) -> list[Row]:
+    """Id, name, kind, source of its joules, provider and origin."""
+    return [(each.id, each.name, each.kind, each.source, each.provider or "", each.origin) for each in profiles]
+
+
+def write_rows(columns: Sequence[str], rows: Sequence[Row], form: str, width: int | None) -> str:
+    """Write rows as a table, JSON (a list of objects), Markdown or CSV."""
+    if form == "json":
+        return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2) + "\n"
+    if form == "markdown":
+        return "\n".join(markdown_row(row) for row in (columns, ["---"] * len(columns), *rows)) + "\n"
+    if form == "csv":
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows([columns, *(map(spreadsheet_cell, row) for row in rows)])
+        return stream.getvalue()
+    return _aligned([tuple(columns), *rows], width)
+
+
+def _aligned(rows: Sequence[Row], width: int | None) -> str:
+    """Columns padded to their widest cell; plain text, so that a long list streams into any pager."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(plain(cell).ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(line if width is None else line[:width] for line in lines) + "\n"
+
+
+def rule_text(rules: Sequence[Rule], form: str, width: int | None) -> str:
+    """Explain the rules of one operator from their own documentation."""
+    if form in ("json", "csv"):
+        columns = ("operator", "domain", "since", "family", "traffic", "documentation")
+        rows = [
+            (rule.op_type, rule.domain or "ai.onnx", str(rule.since), rule.family, rule.traffic, rule.documentation)
+            for rule in rules
+        ]
+        return write_rows(columns, rows, form, width)
+    parts = [
+        f"{'## ' if form == 'markdown' else ''}{rule.op_type}  ({rule.domain or 'ai.onnx'}, since opset {rule.since}; "
+        f"family {rule.family}; bytes: {rule.traffic})\n\n{rule.documentation}\n"
+        for rule in rules
+    ]
+    return "\n".join(parts)
+
+
+def region_text(region: Region, form: str, width: int | None) -> str:
+    """One region with everything that an auditor asks for."""
+    rows = [
+        ("code", region.code),
+        ("name", region.name),
+        ("country", region.iso3),
+        ("intensity", f"{region.intensity_g_per_kwh:g} gCO2e/kWh"),
+        ("year", str(region.year)),
+        ("vintage", region.vintage),
+        ("basis", region.basis),
+        ("PUE", "not given" if region.pue is None else f"{region.pue:g} (provider average)"),
+        ("source", region.source),
+        ("licence", region.licence),
+    ]
+    return _entry(rows, form, width)
+
+
+def profile_text(profile: HardwareProfile, form: str, width: int | None) -> str:
+    """One profile with coefficients, interval, provenance and held-out error."""
+    unknown = "unknown, not charged"
+    rows = [
+        ("id", profile.id),
+        ("name", profile.name),
+        ("kind", profile.kind),
+        ("joules", profile.source),
+        ("provider", profile.provider or "none: no run was made"),
+        ("memory", f"{format_si(profile.seconds_per_byte, 's')}/byte, {format_si(profile.joules_per_bit, 'J')}/bit"),
+        ("static power", format_si(profile.static_watts, "W")),
+        ("per node", unknown if profile.seconds_per_node is None else format_si(profile.seconds_per_node, "s")),
+        ("per run", unknown if profile.seconds_per_run is None else format_si(profile.seconds_per_run, "s")),
+    ]
+    rows += [
+        (
+            f"{each.family} {each.dtype}",
+            f"{format_si(each.seconds_per_to, 's')}/TO, {format_si(each.joules_per_to, 'J')}/TO",
+        )
+        for each in profile.coefficients
+    ]
+    for what, factors in (("seconds", profile.interval.seconds), ("joules", profile.interval.joules)):
+        spread = f"x {factors.low_factor:g} to x {factors.high_factor:g} at {profile.interval.level:.0%}"
+        rows.append((f"interval of {what}", f"{spread}: {factors.basis}"))
+    embodied = profile.embodied
+    rows.append(("embodied", "unknown" if embodied is None else f"{embodied.kgco2e:g} kgCO2e; {embodied.source}"))
+    validation = profile.validation or {"none": "no network was run on it"}
+    rows.append(("held-out error", "; ".join(f"{key} {value}" for key, value in validation.items())))
+    rows += list(profile.provenance.items())
+    rows += [("source", source) for source in profile.sources]
+    return _entry(rows, form, width)
+
+
+def _entry(rows: Sequence[tuple[str, str]], form: str, width: int | None) -> str:
+    if form == "json":
+        return json.dumps(dict(rows), indent=2) + "\n"
+    return write_rows(("", ""), rows, form, None) if form != "table" else _aligned(rows, None)

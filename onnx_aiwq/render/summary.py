@@ -1,0 +1,152 @@
+"""What every human-readable form says, as rows of plain text: one place for wording, units and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from onnx_aiwq.units import format_bytes, format_count, format_si
+
+Report = Mapping[str, Any]
+OPERATOR_COLUMNS = ("operator", "nodes", "BOs", "TOs", "MACs", "bytes", "energy")
+
+
+def plain(text: object) -> str:
+    """Text from a model file without control characters, so that it cannot steer a terminal or break a line."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
+
+
+def operator_rows(report: Report) -> Iterator[tuple[str, ...]]:
+    """One row per operator, the costliest first, in the order of `OPERATOR_COLUMNS`."""
+    total_j = report["energy"]["joules"] or 0.0
+    entries = report["by_operator"].items()
+    for name, entry in sorted(entries, key=lambda item: (-(item[1]["joules"] or 0.0), -item[1]["nodes"], item[0])):
+        known = entry["unsupported"] < entry["nodes"]
+        share = f"{100 * entry['joules'] / total_j:.1f} %" if total_j and entry["joules"] is not None else "unknown"
+        yield (
+            plain(name),
+            format_count(entry["nodes"]),
+            _count(sum(entry["basic_operations"].values()), known),
+            _count(entry["transistor_operations"], known),
+            _count(entry["macs"], known),
+            format_bytes(entry["bytes_read"] + entry["bytes_written"]),
+            share,
+        )
+
+
+def total_row(report: Report) -> tuple[str, ...]:
+    """The totals, in the order of `OPERATOR_COLUMNS`."""
+    totals = report["totals"]
+    return (
+        "total (partial)" if totals["partial"] else "total",
+        format_count(report["graph"]["nodes"]),
+        _count(sum(totals["basic_operations"].values()), True),
+        _count(totals["transistor_operations"], True),
+        _count(totals["macs"], True),
+        format_bytes(totals["bytes_read"] + totals["bytes_written"]),
+        "100 %" if report["energy"]["joules"] else "unknown",
+    )
+
+
+def _count(value: int, known: bool) -> str:
+    if not known:
+        return "unknown"
+    return str(value) if value < 10_000 else format_si(value, digits=4)
+
+
+def heading(report: Report) -> str:
+    """One line that identifies the model."""
+    model = report["model"]
+    opsets = ", ".join(f"{plain(domain)} {version}" for domain, version in sorted(model["opsets"].items()))
+    name = plain(model["path"] or "model in memory")
+    return f"{name}  (IR {model['ir_version']}, opset {opsets}; {plain(model['producer']) or 'producer unknown'})"
+
+
+def facts(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Rows of (what, value with unit and interval, provenance) below the operator table."""
+    yield from _model_facts(report)
+    yield from _energy_facts(report["energy"])
+    yield from _workload_facts(report["workload"])
+    yield from _ecal_facts(report["ecal"])
+    yield from _carbon_facts(report["carbon"])
+
+
+def _model_facts(report: Report) -> Iterator[tuple[str, str, str]]:
+    model, graph, totals, coverage = (report[key] for key in ("model", "graph", "totals", "coverage"))
+    dims = {**model["bindings"], **{name: f"{value} (assumed)" for name, value in model["assumed_bindings"].items()}}
+    shapes = "; ".join(f"{plain(tensor['name'])} {_shape(tensor['shape'])}" for tensor in model["inputs"])
+    bound = ", ".join(f"{plain(name)}={value}" for name, value in dims.items())
+    yield "inputs", shapes or "none", f"dimensions: {bound}" if bound else "all dimensions fixed by the file"
+    yield (
+        "parameters",
+        f"{format_count(model['parameters'])} ({format_bytes(model['parameter_bytes'])})",
+        "weights that run-time operators use",
+    )
+    yield (
+        "activations",
+        f"{format_bytes(totals['peak_activation_bytes'])} at peak",
+        f"liveness in execution order; depth {graph['depth']} of {graph['nodes']} nodes",
+    )
+    parts = [f"{coverage[key]} {key}" for key in ("counted", "decomposed", "movement", "constant") if coverage[key]]
+    missing = ", ".join(plain(name) for name in coverage["unsupported_operators"])
+    unsupported = f"; {coverage['unsupported']} unsupported: {missing}" if coverage["unsupported"] else ""
+    yield "coverage", ", ".join(parts) + unsupported, f"counted by {report['convention']}"
+
+
+def _energy_facts(energy: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    level = f"{energy['interval']:.0%} interval"
+    yield (
+        "energy",
+        f"{format_si(energy['joules'], 'J')} ({_between(energy, 'joules', 'J')})",
+        f"per inference, {level}; {energy['source']}: {plain(energy['hardware_name'])}",
+    )
+    yield (
+        "time",
+        f"{format_si(energy['seconds'], 's')} ({_between(energy, 'seconds', 's')})",
+        f"per inference, {level}; {energy['source']}",
+    )
+    shares = ", ".join(f"{name} {format_si(energy[f'{name}_j'], 'J')}" for name in ("compute", "data", "system"))
+    eta = "unknown" if energy["eta_comp"] is None else f"{energy['eta_comp']:.3g}"
+    yield "split", shares, f"AIWQ eq. 12-16; {eta} x the Landauer bound of {format_si(energy['landauer_j'], 'J')}"
+
+
+def _between(values: Mapping[str, Any], key: str, unit: str) -> str:
+    return f"{format_si(values[f'{key}_low'], unit)} to {format_si(values[f'{key}_high'], unit)}"
+
+
+def _workload_facts(workload: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    yield (
+        "workload",
+        f"AW_base {_number(workload['aw_base'])}, CompRes {_number(workload['comp_res'])}, "
+        f"Data IO {_number(workload['data_io'])}",
+        "AIWQ eq. 30-33; a relative score, its units are mixed",
+    )
+
+
+def _ecal_facts(ecal: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    covered = ", ".join(stage for stage, joules in ecal["by_stage"].items() if joules is not None)
+    yield (
+        "eCAL",
+        f"{format_si(ecal['joules_per_bit'], 'J/bit')} ({format_si(ecal['joules'], 'J')} "
+        f"over {format_si(ecal['bits'], 'bit')})",
+        f"{format_count(ecal['inferences'])} inference(s); stages covered: {covered or 'none'}",
+    )
+
+
+def _carbon_facts(carbon: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    embodied = carbon["embodied_g"]
+    whole = f"embodied {format_si(embodied, 'g')}" if embodied is not None else "embodied unknown"
+    yield (
+        "CO2e",
+        f"operational {format_si(carbon['operational_g'], 'g')}, {whole}",
+        f"{plain(carbon['region'])}: {carbon['intensity_g_per_kwh']:g} g/kWh, {carbon['year'] or 'year not given'}"
+        f", {plain(carbon['vintage'] or 'vintage not given')}; PUE {carbon['pue']:g}; {plain(carbon['source'])}",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3g}"
+
+
+def _shape(shape: list[int] | None) -> str:
+    return "unknown shape" if shape is None else "[" + ",".join(map(str, shape)) + "]"

@@ -1,0 +1,58 @@
+"""The report as JSON, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from onnx_aiwq.render.summary import OPERATOR_COLUMNS, facts, heading, operator_rows, plain, total_row
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_NODE_COLUMNS = ("name", "op_type", "domain", "scope", "repeats", "status", "dtype")
+_NODE_NUMBERS = ("transistor_operations", "macs", "bytes_read", "bytes_written", "energy_j", "seconds")
+
+
+def render_json(report: Mapping[str, Any]) -> str:
+    """The JSON report itself."""
+    return json.dumps(report, indent=2, allow_nan=False) + "\n"
+
+
+def render_markdown(report: Mapping[str, Any]) -> str:
+    """Two Markdown tables: operators, then every figure with its provenance."""
+    lines = [f"### {_cell(heading(report))}", "", markdown_row(OPERATOR_COLUMNS), markdown_row(["---"] + ["---:"] * 6)]
+    lines += [markdown_row(row) for row in operator_rows(report)]
+    lines.append(markdown_row([f"**{cell}**" for cell in totalmarkdown_row(report)]))
+    lines += ["", markdown_row(["figure", "value", "provenance"]), markdown_row(["---"] * 3)]
+    lines += [markdown_row(row) for row in facts(report)]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """One line of a Markdown table; cells cannot break out of it."""
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _cell(text: str) -> str:
+    return plain(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+
+
+def render_csv(report: Mapping[str, Any]) -> str:
+    """One row per node; cells that a spreadsheet would take as a formula are neutralised."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    operations = list(report["totals"]["basic_operations"])
+    writer.writerow([*_NODE_COLUMNS, *operations, *_NODE_NUMBERS])
+    for node in report["nodes"]:
+        counts = node["basic_operations"] or {}
+        numbers = [*(counts.get(op) for op in operations), *(node[column] for column in _NODE_NUMBERS)]
+        writer.writerow([*(spreadsheet_cell(node[column]) for column in _NODE_COLUMNS), *numbers])
+    return stream.getvalue()
+
+
+def spreadsheet_cell(value: object) -> str:
+    """Text that no spreadsheet takes as a formula."""
+    text = plain(value)
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

@@ -1,0 +1,350 @@
+"""The report: one model on one piece of hardware, every number with what it rests on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from onnx_aiwq import __version__
+from onnx_aiwq.energy import EnergyEstimate, NodeEnergy, estimate
+from onnx_aiwq.errors import ShapeError, UnsupportedOperatorError
+from onnx_aiwq.graph import Graph, load
+from onnx_aiwq.graph.liveness import peak_activation_bytes
+from onnx_aiwq.metrics.carbon import Carbon, carbon_footprint, find_region
+from onnx_aiwq.metrics.ecal import Ecal, inference_only
+from onnx_aiwq.metrics.workload import HumanTask, Workload, estimate_workload
+from onnx_aiwq.operations.counting import CONVENTION_NAME, Convention, NodeCost, Status, count_graph
+from onnx_aiwq.operations.registry import find_rule
+from onnx_aiwq.profiles import HardwareProfile, load_profile
+from onnx_aiwq.transistors import by_dtype, transistor_operations
+from onnx_aiwq.units import BITS_PER_BYTE
+from onnx_aiwq.vocabulary import Counts, Operator, Tensor
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import ArrayLike
+
+SCHEMA = "onnx_aiwq.report/1"
+Level = Literal["inference"]
+_CONTAINERS = frozenset({"If", "Loop", "Scan"})
+_LISTED = 5
+
+
+def count(graph: Graph, *, convention: Convention = "default") -> Counts:
+    """Exact basic operations and MACs of one inference, over all operators that can be counted."""
+    return _sum(cost.counts for cost in count_graph(graph, convention=convention, weigh=transistor_operations))
+
+
+def _sum(counts: Iterable[Counts | None]) -> Counts:
+    total = Counts()
+    for each in counts:
+        if each is not None:
+            total = total + each
+    return total
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is known of one model on one piece of hardware before it runs.
+
+    Attributes:
+        graph: the analysed graph.
+        costs: one per node, in execution order; without the branches of an If that are not counted.
+        counts: their sum.
+        convention: `default` or `paper`.
+        level: what is counted; `inference` is one forward pass.
+        profile: the hardware.
+        energy: joules and seconds with intervals, and per node.
+        workload: AIWQ.
+        ecal: energy of the life cycle per bit.
+        carbon: grams.
+        peak_activation_bytes: None where a size is unknown.
+    """
+
+    graph: Graph
+    costs: tuple[NodeCost, ...]
+    counts: Counts
+    convention: Convention
+    level: Level
+    profile: HardwareProfile
+    energy: EnergyEstimate
+    workload: Workload
+    ecal: Ecal
+    carbon: Carbon
+    peak_activation_bytes: int | None
+
+    @property
+    def unsupported(self) -> tuple[NodeCost, ...]:
+        """Nodes that no total includes."""
+        return tuple(cost for cost in self.costs if cost.status is Status.UNSUPPORTED)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Assumptions and gaps, one line each."""
+        lines = []
+        if self.graph.assumed_bindings:
+            names = ", ".join(f"{name}={value}" for name, value in self.graph.assumed_bindings.items())
+            first = next(iter(self.graph.assumed_bindings))
+            lines.append(f"dimensions that nobody bound are taken as 1: {names}; bind them with --bind {first}=N")
+        if self.unsupported:
+            lines.append(f"the totals are partial: {_describe(self.unsupported)}; they hold no cost of these")
+        return (*lines, *self.graph.warnings, *self.carbon.warnings, *self.workload.notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON report, schema ``onnx_aiwq.report/1``: integers are exact, numbers are SI, unknown is None."""
+        nodes = [_node_entry(cost, spent) for cost, spent in zip(self.costs, self.energy.nodes, strict=True)]
+        return {
+            "schema": SCHEMA,
+            "tool": {"name": "onnx_aiwq", "version": __version__},
+            "convention": CONVENTION_NAME if self.convention == "default" else "paper",
+            "level": self.level,
+            "model": _model_entry(self.graph),
+            "graph": {
+                "nodes": len(self.graph.operators),
+                "edges": self.graph.dag.number_of_edges(),
+                "depth": self.graph.depth,
+                "subgraphs": self.graph.model.subgraphs,
+                "functions": self.graph.model.functions,
+            },
+            "totals": {
+                **_counts_entry(self.counts),
+                "bytes_read": sum(cost.bytes_read or 0 for cost in self.costs),
+                "bytes_written": sum(cost.bytes_written or 0 for cost in self.costs),
+                "peak_activation_bytes": self.peak_activation_bytes,
+                "partial": bool(self.unsupported) or any(cost.bytes_read is None for cost in self.costs),
+            },
+            "by_dtype": {dtype.label: _dtype_entry(self.counts.of_dtype(dtype)) for dtype in self.counts.dtypes},
+            "by_operator": _by_operator(self.costs, self.energy.nodes),
+            "coverage": _coverage_entry(self.costs),
+            "nodes": nodes,
+            "energy": {**self.energy.to_dict(), "hardware_name": self.profile.name},
+            "workload": self.workload.to_dict(),
+            "ecal": {**self.ecal.to_dict(), "inferences": self.ecal.inferences, "scope": self.ecal.scope},
+            "carbon": {**self.carbon.to_dict(), "pue_source": self.carbon.pue_source},
+            "warnings": list(self.warnings),
+        }
+
+
+def analyze(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph,
+    *,
+    bind: Mapping[str, int] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    values: Mapping[str, ArrayLike] | None = None,
+    hardware: str | HardwareProfile | None = None,
+    region: str | None = None,
+    carbon_intensity_g_per_kwh: float | None = None,
+    pue: float | None = None,
+    inferences: int = 1,
+    convention: Convention = "default",
+    measured_seconds: float | None = None,
+    human: HumanTask | None = None,
+    strict: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Report:
+    """Count a model and estimate its energy, workload, eCAL and CO2.
+
+    Args:
+        source: path, bytes, ModelProto, or a graph that `load` made.
+        bind: values of symbolic dimensions by name.
+        shapes: shapes of inputs by name.
+        values: elements of small integer inputs that decide shapes, by input name.
+        hardware: name or file of a profile, or a profile; this machine's calibrated one, else the reference, if None.
+        region: grid or cloud region; the world average where neither it nor an intensity is given.
+        carbon_intensity_g_per_kwh: gCO2e/kWh, instead of the region's.
+        pue: power usage effectiveness of the data centre.
+        inferences: number of inferences that eCAL and CO2 are for.
+        convention: `paper` leaves comparisons out, as the TO paper does.
+        measured_seconds: seconds of a real inference, for the actual workload.
+        human: the same task done by people, for the AI impact.
+        strict: raise where a dimension is unbound or an operator unsupported, instead of naming it in the report.
+        progress: is told the name of each stage as it begins.
+
+    Raises:
+        AiwqError: if the model, an option or the hardware is not usable; the message names the next step.
+    """
+    progress("reading the graph")
+    profile = hardware if isinstance(hardware, HardwareProfile) else load_profile(hardware)
+    grid = None if region is None else find_region(region)
+    # Options are checked before a large model is read.
+    carbon_footprint(0.0, 0.0, inferences=inferences, region=grid, intensity_g_per_kwh=carbon_intensity_g_per_kwh, pue=pue)
+    graph = source if isinstance(source, Graph) else load(source, bind=bind, shapes=shapes, values=values)
+    if strict:
+        _require_bound(graph)
+    progress(f"counting {len(graph.operators):,} nodes")
+    costs = count_graph(graph, convention=convention, weigh=transistor_operations)
+    if strict:
+        _require_supported(costs)
+    progress("estimating energy")
+    energy = estimate(costs, profile)
+    input_bits, output_bits = _bits(graph.inputs), _bits(graph.outputs)
+    return Report(
+        graph=graph,
+        costs=costs,
+        counts=_sum(cost.counts for cost in costs),
+        convention=convention,
+        level="inference",
+        profile=profile,
+        energy=energy,
+        workload=estimate_workload(
+            profile.comp_res,
+            input_bits=input_bits,
+            output_bits=output_bits,
+            seconds=energy.seconds,
+            joules=energy.joules,
+            measured_seconds=measured_seconds,
+            human=human,
+        ),
+        ecal=inference_only(energy.joules, input_bits, inferences),
+        carbon=carbon_footprint(
+            energy.joules,
+            energy.seconds,
+            inferences=inferences,
+            region=grid,
+            intensity_g_per_kwh=carbon_intensity_g_per_kwh,
+            pue=pue,
+            embodied=profile.embodied,
+        ),
+        peak_activation_bytes=peak_activation_bytes(graph, _shares_memory),
+    )
+
+
+def _shares_memory(operator: Operator) -> bool:
+    rule = find_rule(operator.op_type, operator.domain, operator.version)
+    return rule is not None and rule.traffic == "view" and operator.op_type not in _CONTAINERS
+
+
+def _require_bound(graph: Graph) -> None:
+    if graph.assumed_bindings:
+        names = ", ".join(repr(name) for name in graph.assumed_bindings)
+        options = " ".join(f"--bind {name}=N" for name in graph.assumed_bindings)
+        raise ShapeError(f"dimensions without a value: {names}; give each one with {options}")
+
+
+def _require_supported(costs: Sequence[NodeCost]) -> None:
+    unsupported = [cost for cost in costs if cost.status is Status.UNSUPPORTED]
+    if unsupported:
+        raise UnsupportedOperatorError(
+            f"operators that cannot be counted: {_describe(unsupported)}; "
+            "register a rule with onnx_aiwq.rule, or leave --strict out for a partial count"
+        )
+
+
+def _describe(unsupported: Sequence[NodeCost]) -> str:
+    """Operators by name with the first reason of each."""
+    reasons: dict[str, str] = {}
+    for cost in unsupported:
+        reasons.setdefault(_operator_label(cost.operator), cost.reason)
+    listed = [f"{label} ({reason})" for label, reason in list(reasons.items())[:_LISTED]]
+    more = f" and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
+    return ", ".join(listed) + more
+
+
+def _operator_label(operator: Operator) -> str:
+    return f"{operator.domain}.{operator.op_type}" if operator.domain else operator.op_type
+
+
+def _bits(tensors: Sequence[Tensor]) -> int | None:
+    total = 0
+    for tensor in tensors:
+        if tensor.size_bytes is None:
+            return None
+        total += tensor.size_bytes * BITS_PER_BYTE
+    return total
+
+
+def _counts_entry(counts: Counts) -> dict[str, Any]:
+    return {**_dtype_entry(counts), "macs": counts.macs}
+
+
+def _dtype_entry(counts: Counts) -> dict[str, Any]:
+    return {
+        "basic_operations": counts.basic_operations(),
+        "transistor_operations": sum(by_dtype(counts).values()),
+    }
+
+
+def _tensor_entry(tensor: Tensor) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "dtype": tensor.dtype.label,
+        "shape": None if tensor.shape is None else list(tensor.shape),
+    }
+
+
+def _model_entry(graph: Graph) -> dict[str, Any]:
+    model = graph.model
+    return {
+        "path": None if model.path is None else str(model.path),
+        "size_bytes": model.size_bytes,
+        "graph_sha256": model.graph_sha256,
+        "ir_version": model.ir_version,
+        "opsets": dict(model.opsets),
+        "producer": model.producer,
+        "bindings": dict(graph.bindings),
+        "assumed_bindings": dict(graph.assumed_bindings),
+        "inputs": [_tensor_entry(tensor) for tensor in graph.inputs],
+        "outputs": [_tensor_entry(tensor) for tensor in graph.outputs],
+        "parameters": sum(tensor.size or 0 for tensor in graph.parameters),
+        "parameter_bytes": sum(tensor.size_bytes or 0 for tensor in graph.parameters),
+    }
+
+
+def _node_entry(cost: NodeCost, spent: NodeEnergy) -> dict[str, Any]:
+    operator = cost.operator
+    known = cost.counts is not None
+    counts = cost.counts or Counts()
+    return {
+        "name": operator.name,
+        "op_type": operator.op_type,
+        "domain": operator.domain,
+        "scope": operator.scope,
+        "repeats": operator.repeats,
+        "status": cost.status.value,
+        "dtype": _compute_dtype(cost),
+        "inputs": [_tensor_entry(tensor) for tensor in operator.inputs if tensor is not None],
+        "outputs": [_tensor_entry(tensor) for tensor in operator.outputs if tensor is not None],
+        "basic_operations": counts.basic_operations() if known else None,
+        "transistor_operations": transistor_operations(counts) if known else None,
+        "macs": counts.macs if known else None,
+        "bytes_read": cost.bytes_read,
+        "bytes_written": cost.bytes_written,
+        "energy_j": spent.joules,
+        "seconds": spent.seconds,
+        **({"reason": cost.reason} if cost.reason else {}),
+    }
+
+
+def _compute_dtype(cost: NodeCost) -> str | None:
+    """The type in which the node spends most transistor operations; without any, that of its first output."""
+    if cost.counts is not None and cost.counts.operations:
+        spent = by_dtype(cost.counts)
+        return max(spent, key=lambda dtype: spent[dtype]).label
+    first = next((tensor for tensor in cost.operator.outputs if tensor is not None), None)
+    return None if first is None else first.dtype.label
+
+
+def _by_operator(costs: Sequence[NodeCost], spent: Sequence[NodeEnergy]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[tuple[NodeCost, NodeEnergy]]] = {}
+    for cost, energy in zip(costs, spent, strict=True):
+        groups.setdefault(_operator_label(cost.operator), []).append((cost, energy))
+    entries = {}
+    for label, members in groups.items():
+        joules = [energy.joules for _, energy in members if energy.joules is not None]
+        entries[label] = {
+            "nodes": len(members),
+            "unsupported": sum(cost.status is Status.UNSUPPORTED for cost, _ in members),
+            **_counts_entry(_sum(cost.counts for cost, _ in members)),
+            "bytes_read": sum(cost.bytes_read or 0 for cost, _ in members),
+            "bytes_written": sum(cost.bytes_written or 0 for cost, _ in members),
+            "joules": sum(joules) if joules else None,
+        }
+    return entries
+
+
+def _coverage_entry(costs: Sequence[NodeCost]) -> dict[str, Any]:
+    by_status = {status.value: sum(cost.status is status for cost in costs) for status in Status}
+    names = {_operator_label(cost.operator) for cost in costs if cost.status is Status.UNSUPPORTED}
+    return {"nodes": len(costs), **by_status, "unsupported_operators": sorted(names)}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Build the wheel, install it into a fresh environment with the test tools, and run every check against it.
+# Usage: ./test.sh [pytest arguments]     PYTHON=python3.12 ./test.sh     to choose the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")"
+environment=.venv-test
+rm -rf "$environment" build dist
+"${PYTHON:-python3}" -m venv "$environment"
+bin="$environment/bin"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+"$bin/python" -m pip install --quiet build
+"$bin/python" -m build --wheel --outdir dist . >/dev/null
+"$bin/python" -m pip install --quiet "$(ls dist/*.whl)[test]"
+
+echo "== ruff";             "$bin/ruff" check . && "$bin/ruff" format --check .
+echo "== mypy";             "$bin/mypy"
+echo "== import contracts"; "$bin/lint-imports" --no-cache | tail -n 8
+# The tests import the installed wheel: `pythonpath` holds tests/ alone, and -P keeps this folder off the path.
+echo "== tests";            AIWQ_EXPECT_WHEEL=1 "$bin/python" -P -m pytest -n 2 --dist loadfile "$@"
+contract=../shared/checks/contract.py
+if [ -f "$contract" ]; then
+    echo "== contract";     "$bin/python" "$contract" "$bin/aiwq"
+fi

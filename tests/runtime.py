@@ -1,0 +1,160 @@
+"""The truth about a model from a real onnxruntime run: type, shape and small values of tensors, and MACs from shapes.
+
+Nothing here knows onnx_aiwq. Graph optimisations are off, so that every node of the file runs as the file has it; MACs
+follow the operator definitions of ONNX, with the dense convention (padding taps are multiplied like any other).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+SMALL_ELEMENTS = 4096  # elements are kept of tensors that are no larger than this
+
+
+class Seen(NamedTuple):
+    """One tensor of a run: numpy's name of the type, shape, and the elements where they are few."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    elements: NDArray[Any] | None
+
+
+def run_all_tensors(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Seen]:
+    """Run a model and return every input, initializer and node output of its main graph.
+
+    All arrays are held until the run ends: some 3 GB for the largest model of `models/`.
+
+    Args:
+        model: with weights; it is left as it is.
+        feeds: one array per run-time input.
+    """
+    names = [output for node in model.graph.node for output in node.output if output]
+    seen = {tensor.name: _seen(onnx.numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
+    seen.update((name, _seen(array)) for name, array in feeds.items())
+    results = _session(model, names).run(names, dict(feeds))
+    seen.update((name, _seen(result)) for name, result in zip(names, results, strict=True))
+    return seen
+
+
+def _session(model: onnx.ModelProto, names: Sequence[str]) -> ort.InferenceSession:
+    """A session that returns the named tensors and runs every node as the file has it."""
+    kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
+    try:
+        # A name is enough: onnxruntime infers the type. The big protobuf is changed for a moment, not copied.
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        data = model.SerializeToString()
+    finally:
+        del model.graph.output[:]
+        model.graph.output.extend(kept)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 2
+    options.log_severity_level = 4
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _seen(array: NDArray[Any]) -> Seen:
+    return Seen(array.dtype.name, array.shape, array.copy() if array.size <= SMALL_ELEMENTS else None)
+
+
+def macs_from_run(model: onnx.ModelProto, tensors: Mapping[str, Seen]) -> int:
+    """Multiply-accumulate pairs of the dense products of a model without control flow.
+
+    A node whose inputs are all constant is folded by every runtime and does not count.
+
+    Args:
+        model: the model that ran.
+        tensors: what `run_all_tensors` returned.
+    """
+    constant = {tensor.name for tensor in model.graph.initializer}
+    total = 0
+    for node in model.graph.node:
+        if all(name in constant for name in node.input if name):
+            constant.update(node.output)
+        elif node.op_type in _PAIRS:
+            total += _PAIRS[node.op_type](
+                [tensors[name].shape if name else None for name in node.input],
+                [tensors[name].shape if name else None for name in node.output],
+                {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute},
+            )
+    return total
+
+
+def _conv(inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any], weight: int = 1) -> int:
+    # W[M, C / group, k1, k2, ...]: every output element sums C / group * k1 * k2 * ... products.
+    return math.prod(outputs[0]) * math.prod(inputs[weight][1:])
+
+
+def _conv_transpose(inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    # W[C, M / group, k1, k2, ...]: every input element is multiplied by M / group * k1 * k2 * ... weights.
+    return math.prod(inputs[0]) * math.prod(inputs[1][1:])
+
+
+def _gemm(inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    inner = inputs[0][0] if attributes.get("transA", 0) else inputs[0][1]
+    return math.prod(outputs[0]) * inner
+
+
+def _matmul(inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    return math.prod(outputs[0]) * inputs[0][-1]
+
+
+def _recurrent(gates: int) -> Callable[[Sequence[Any], Sequence[Any], Mapping[str, Any]], int]:
+    def pairs(inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+        # X[steps, batch, input] or [batch, steps, input]; R[directions, gates * hidden, hidden]
+        steps_times_batch, size = inputs[0][0] * inputs[0][1], inputs[0][2]
+        directions, hidden = inputs[2][0], inputs[2][2]
+        return steps_times_batch * directions * gates * hidden * (size + hidden)
+
+    return pairs
+
+
+def _einsum(inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    if len(inputs) != 2:
+        raise NotImplementedError("MACs of an Einsum of other than two operands depend on the order of the products")
+    terms = attributes["equation"].decode().replace(" ", "").split("->")[0].split(",")
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, inputs, strict=True):
+        before, dots, after = term.partition("...")
+        hidden = len(shape) - len(before) - len(after) if dots else 0
+        # The axes of an ellipsis are numbered from the right, as broadcasting aligns them.
+        labels = [*before, *(f"...{hidden - index}" for index in range(hidden)), *after]
+        for label, dim in zip(labels, shape, strict=True):
+            sizes[label] = max(dim, sizes.get(label, 1))
+    return math.prod(sizes.values())
+
+
+def _attention(inputs: Sequence[Any], outputs: Sequence[Any], attributes: Mapping[str, Any]) -> int:
+    query, key, result = inputs[0], inputs[1], outputs[0]
+    past = inputs[4][2] if len(inputs) > 4 and inputs[4] else 0
+    if len(query) == 3:  # [batch, length, heads * size]
+        batch, length = query[0], query[1]
+        keys, width = key[1] + past, query[2] + result[2]
+    else:  # [batch, heads, length, size]
+        batch, length = query[0], query[2]
+        keys, width = key[2] + past, query[1] * (query[3] + result[3])
+    return batch * length * keys * width
+
+
+_PAIRS: dict[str, Callable[[Sequence[Any], Sequence[Any], Mapping[str, Any]], int]] = {
+    "Conv": _conv,
+    "ConvInteger": _conv,
+    "QLinearConv": lambda inputs, outputs, attributes: _conv(inputs, outputs, attributes, weight=3),
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "QLinearMatMul": _matmul,
+    "LSTM": _recurrent(4),
+    "GRU": _recurrent(3),
+    "RNN": _recurrent(1),
+    "Einsum": _einsum,
+    "Attention": _attention,
+}
