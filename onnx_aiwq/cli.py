@@ -225,7 +225,9 @@ def rules(
     if op is None:
         _write(write_rows(("operator", "domain", "since", "family", "cost"), rule_rows(known), form, _width()), output)
         return
-    found = [rule for rule in known if op.casefold() in (rule.op_type.casefold(), f"{rule.domain}.{rule.op_type}".casefold())]
+    found = [
+        rule for rule in known if op.casefold() in (rule.op_type.casefold(), f"{rule.domain}.{rule.op_type}".casefold())
+    ]
     if not found:
         near = suggestion(op, {rule.op_type for rule in known})
         raise PolicyError(f"no cost rule for {op!r};{near} `aiwq rules` lists all")
@@ -234,7 +236,9 @@ def rules(
 
 def _choose(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise PolicyError(f"{option} {value!r}: expected one of {', '.join(allowed)};{suggestion(value, allowed)}".rstrip(";"))
+        raise PolicyError(
+            f"{option} {value!r}: expected one of {', '.join(allowed)};{suggestion(value, allowed)}".rstrip(";")
+        )
 
 
 def _bindings(given: list[str]) -> dict[str, int]:
@@ -242,7 +246,9 @@ def _bindings(given: list[str]) -> dict[str, int]:
     for text in given:
         name, separator, value = text.rpartition("=")
         if not separator or not name or not value.strip().isdecimal():
-            raise ShapeError(f"--bind {text!r}: expected NAME=INT with a non-negative integer, for example --bind batch=8")
+            raise ShapeError(
+                f"--bind {text!r}: expected NAME=INT with a non-negative integer, for example --bind batch=8"
+            )
         if bindings.get(name, int(value)) != int(value):
             raise ShapeError(f"--bind {name}: bound to {bindings[name]} and to {value}; give it once")
         bindings[name] = int(value)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onnx_aiwq.errors import PolicyError
+from onnx_aiwq.errors import ModelError, PolicyError
 from onnx_aiwq.operations.counting import NodeCost, Status
 from onnx_aiwq.transistors import by_dtype, transistor_cost
 from onnx_aiwq.units import BITS_PER_BYTE, BOLTZMANN_J_PER_K
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from onnx_aiwq.profiles import HardwareProfile
 
 DEFAULT_TEMPERATURE_K = 300.0
+_LARGEST_COUNT = 10**100  # far beyond any network; above it floats overflow sooner or later
 LANDAUER_CONVENTION = (
     "bits lost: n for add, sub, mul and div of n-bit operands, 2n - 1 for a compare, 5 k n for a root (k Newton steps "
     "of 4 mul and 1 sub); a floor for the count, not a measurement"
@@ -121,6 +122,7 @@ def estimate(
         ProfileError: if the profile has no coefficient for a family and data type that occur.
         UnsupportedOperatorError: if arithmetic is counted in a type without transistor counts.
         PolicyError: if the temperature is not a positive number.
+        ModelError: if a count is beyond what any number of joules can say.
     """
     nodes = tuple(_node_energy(cost, profile) for cost in costs)
     compute_j = math.fsum(node.compute_j for node in nodes if node.compute_j is not None)
@@ -163,12 +165,15 @@ def _node_energy(cost: NodeCost, profile: HardwareProfile) -> NodeEnergy:
     unpriced = cost.status is Status.UNSUPPORTED or cost.counts is None
     if unpriced or cost.bytes_read is None or cost.bytes_written is None:
         return NodeEnergy(name, None, None, None, None, None)
+    moved_bytes = cost.bytes_read + cost.bytes_written
+    by_type = by_dtype(cost.counts or Counts())
+    if max(moved_bytes, cost.operator.repeats, *by_type.values(), 0) > _LARGEST_COUNT:
+        raise ModelError(f"node {name!r}: its counts exceed {_LARGEST_COUNT:.0e}; check its shapes and trip counts")
     compute_j = compute_s = 0.0
-    for dtype, transistors in by_dtype(cost.counts or Counts()).items():
+    for dtype, transistors in by_type.items():
         coefficient = profile.coefficient(cost.family, dtype)
         compute_j += transistors * coefficient.joules_per_to
         compute_s += transistors * coefficient.seconds_per_to
-    moved_bytes = cost.bytes_read + cost.bytes_written
     data_j = moved_bytes * BITS_PER_BYTE * profile.joules_per_bit
     overhead_s = (profile.seconds_per_node or 0.0) * cost.operator.repeats
     seconds = overhead_s + max(compute_s, moved_bytes * profile.seconds_per_byte)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # First bytes of formats that people hand in by mistake -> what to say.
 _OTHER_FORMATS = {
-    b"PK\x03\x04": "it is a zip archive (a PyTorch checkpoint?); export the model to ONNX, for example with torch.onnx.export",
+    b"PK\x03\x04": "it is a zip archive (a PyTorch checkpoint?); export the model, for example with torch.onnx.export",
     b"\x89HDF": "it is an HDF5 file (a Keras model?); convert it to ONNX, for example with tf2onnx",
     b"\x1f\x8b": "it is gzip-compressed; decompress it first",
     b"<?xm": "it is an XML file (an OpenVINO model?); give the ONNX file that it came from",
@@ -139,7 +139,7 @@ def _from_view(view: memoryview, path: Path | None) -> Skeleton:
 
 def has_payload(tensor: onnx.TensorProto) -> bool:
     """Whether the elements are at hand in the skeleton (neither external nor stepped over)."""
-    return tensor.data_location != 1
+    return bool(tensor.data_location != 1)
 
 
 def tensor_values(tensor: onnx.TensorProto, skeleton: Skeleton) -> NDArray[np.generic] | None:
@@ -147,26 +147,27 @@ def tensor_values(tensor: onnx.TensorProto, skeleton: Skeleton) -> NDArray[np.ge
 
     External data is read for integers of up to `PAYLOAD_LIMIT_BYTES` alone, and never from outside the model's folder.
     """
-    from onnx import numpy_helper
+    import onnx
 
     dtype = DType.from_onnx(tensor.data_type)
     if dtype.bits == 0:
         return None
     if has_payload(tensor):
         try:
-            return numpy_helper.to_array(tensor)
+            return _array(tensor)
         except (ValueError, TypeError, KeyError):
             return None
     data = _external_bytes(tensor, dtype, skeleton)
     if data is None:
         return None
-    return numpy_helper.to_array(_with_raw_data(tensor, data))
+    return _array(onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=data))
 
 
-def _with_raw_data(tensor: onnx.TensorProto, data: bytes) -> onnx.TensorProto:
-    import onnx
+def _array(tensor: onnx.TensorProto) -> NDArray[np.generic]:
+    from onnx import numpy_helper
 
-    return onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=data)
+    elements: NDArray[np.generic] = numpy_helper.to_array(tensor)
+    return elements
 
 
 def _external_bytes(tensor: onnx.TensorProto, dtype: DType, skeleton: Skeleton) -> bytes | None:

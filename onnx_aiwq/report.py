@@ -169,7 +169,9 @@ def analyze(
     profile = hardware if isinstance(hardware, HardwareProfile) else load_profile(hardware)
     grid = None if region is None else find_region(region)
     # Options are checked before a large model is read.
-    carbon_footprint(0.0, 0.0, inferences=inferences, region=grid, intensity_g_per_kwh=carbon_intensity_g_per_kwh, pue=pue)
+    carbon_footprint(
+        0.0, 0.0, inferences=inferences, region=grid, intensity_g_per_kwh=carbon_intensity_g_per_kwh, pue=pue
+    )
     graph = source if isinstance(source, Graph) else load(source, bind=bind, shapes=shapes, values=values)
     if strict:
         _require_bound(graph)

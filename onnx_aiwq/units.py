@@ -9,7 +9,7 @@ JOULES_PER_KWH = 3.6e6
 SECONDS_PER_HOUR = 3600.0
 BITS_PER_BYTE = 8
 
-_PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
+_PREFIXES = {-21: "z", -18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
 
 
 def format_si(value: float | None, unit: str = "", digits: int = 3) -> str:
@@ -18,7 +18,7 @@ def format_si(value: float | None, unit: str = "", digits: int = 3) -> str:
         return "unknown"
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}".rstrip()
-    exponent = min(max(math.floor(math.log10(abs(value)) / 3) * 3, -15), 18)
+    exponent = min(max(math.floor(math.log10(abs(value)) / 3) * 3, -21), 18)
     text = f"{value / 10.0**exponent:.{digits}g}"
     if float(text) >= 1000 and exponent < 18:
         exponent += 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib.util
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -14,11 +13,11 @@ import numpy as np
 import onnx
 import pytest
 from numpy.testing import assert_array_equal
-from runtime import Seen, macs_from_run, run_all_tensors
 
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
 from onnx_aiwq.vocabulary import Tensor
+from runtime import Seen, macs_from_run, run_all_tensors
 
 MODELS = Path(__file__).parents[1] / "models"
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -83,7 +82,7 @@ CASES = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measured:
     """A model as it ran, and as the package sees the file without weights."""
 
@@ -109,33 +108,28 @@ def _weights_module() -> ModuleType:
     scope="module",
     params=[pytest.param(case, id=case.file.stem, marks=[pytest.mark.slow] * case.slow) for case in CASES],
 )
-def measured(request: pytest.FixtureRequest) -> Iterator[Measured]:
+def measured(request: pytest.FixtureRequest) -> Measured:
     case: Case = request.param
     weights = _weights_module()
     model = weights.materialize(case.file)
     tensors = run_all_tensors(model, weights.example_inputs(model, case.bind))
     outputs = {output for node in model.graph.node for output in node.output if output}
-    graph = load(case.file, bind=case.bind)
-    yield Measured(
-        case=case,
-        nodes=len(model.graph.node),
-        tensors=tensors,
-        outputs=outputs,
-        macs=macs_from_run(model, tensors),
-        weights=_weights(model, tensors),
-        graph=graph,
-        costs=count_graph(graph),
-    )
-    del model, tensors
+    nodes, macs, held = len(model.graph.node), macs_from_run(model, tensors), _weights(model, tensors)
+    del model  # hundreds of megabytes, before the next model comes
     gc.collect()
+    graph = load(case.file, bind=case.bind)
+    return Measured(case, nodes, tensors, outputs, macs, held, graph, count_graph(graph))
 
 
 def _weights(model: onnx.ModelProto, tensors: dict[str, Seen]) -> int:
     """Elements that the file holds as weights, or makes with ConstantOfShape in the light models.
 
-    Scalars are settings (scale and zero point of a whole tensor, epsilon), 64-bit integers and truth values decide shapes.
+    Scalars are settings (scale and zero point of a whole tensor, epsilon); 64-bit integers and truth values decide
+    shapes.
     """
-    made = [node.output[0] for node in model.graph.node if node.op_type == "ConstantOfShape"] if _is_light(model) else []
+    made = (
+        [node.output[0] for node in model.graph.node if node.op_type == "ConstantOfShape"] if _is_light(model) else []
+    )
     names = [*(tensor.name for tensor in model.graph.initializer), *made]
     read = {name for node in model.graph.node if node.op_type != "Constant" for name in node.input}
     weights = [tensors[name] for name in names if name in read]
@@ -156,10 +150,7 @@ def test_every_light_model_and_every_skeleton_is_here() -> None:
 
 def test_macs_equal_the_run(measured: Measured) -> None:
     assert sum(cost.counts.macs for cost in measured.costs if cost.counts is not None) == measured.macs
-
-
-def test_macs_equal_the_published_number(measured: Measured) -> None:
-    assert measured.macs == (measured.case.macs or measured.macs)
+    assert measured.case.macs in (None, measured.macs)
     assert measured.macs > 30_000_000
 
 
@@ -204,7 +195,9 @@ def test_known_elements_equal_the_run(measured: Measured) -> None:
 
 
 def test_no_node_is_unsupported(measured: Measured) -> None:
-    assert [f"{cost.operator.op_type}: {cost.reason}" for cost in measured.costs if cost.status is Status.UNSUPPORTED] == []
+    assert [
+        f"{cost.operator.op_type}: {cost.reason}" for cost in measured.costs if cost.status is Status.UNSUPPORTED
+    ] == []
 
 
 def test_nothing_is_assumed(measured: Measured) -> None:
@@ -215,4 +208,4 @@ def test_nothing_is_assumed(measured: Measured) -> None:
 def test_parameters(measured: Measured) -> None:
     counted = sum(math.prod(tensor.shape or ()) for tensor in measured.graph.parameters)
     assert counted == measured.weights
-    assert measured.weights == (measured.case.parameters or measured.weights)
+    assert measured.case.parameters in (None, measured.weights)

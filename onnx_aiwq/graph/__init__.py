@@ -149,7 +149,9 @@ def load(
 def _checked_bindings(bind: Mapping[str, int]) -> dict[str, int]:
     for name, value in bind.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ShapeError(f"--bind {name}={value}: a dimension is a non-negative integer, for example --bind {name}=1")
+            raise ShapeError(
+                f"--bind {name}={value}: a dimension is a non-negative integer, for example --bind {name}=1"
+            )
     return {name: int(value) for name, value in bind.items()}
 
 
@@ -184,14 +186,18 @@ def _input_entries(
 
 def _bind_by_shape(info: onnx.ValueInfoProto, shape: Sequence[int], symbols: Symbols) -> None:
     if any(isinstance(dim, bool) or not isinstance(dim, int | np.integer) or dim < 0 for dim in shape):
-        raise ShapeError(f"--shape {info.name}: dimensions are non-negative integers, for example {info.name}=1,3,224,224")
+        raise ShapeError(
+            f"--shape {info.name}: dimensions are non-negative integers, for example {info.name}=1,3,224,224"
+        )
     given = "[" + ", ".join(map(str, shape)) + "]"
     if not info.type.tensor_type.HasField("shape"):
         return
     dims = info.type.tensor_type.shape.dim
     declared = "[" + ", ".join(str(d.dim_value) if _is_fixed(d) else d.dim_param or "?" for d in dims) + "]"
     if len(dims) != len(shape):
-        raise ShapeError(f"--shape {info.name}={given}: the input has {len(dims)} dimensions {declared}, not {len(shape)}")
+        raise ShapeError(
+            f"--shape {info.name}={given}: the input has {len(dims)} dimensions {declared}, not {len(shape)}"
+        )
     for dim, size in zip(dims, shape, strict=True):
         if _is_fixed(dim) and dim.dim_value != size:
             raise ShapeError(
@@ -208,7 +214,7 @@ def _bind_by_shape(info: onnx.ValueInfoProto, shape: Sequence[int], symbols: Sym
 
 
 def _is_fixed(dim: onnx.TensorShapeProto.Dimension) -> bool:
-    return dim.HasField("dim_value") and dim.dim_value >= 0
+    return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 
 def _input_entry(
@@ -224,7 +230,9 @@ def _input_entry(
         dynamic = not all(_is_fixed(dim) for dim in tensor_type.shape.dim)
         dims = [
             # A dimension without a name gets one, so that it can be bound.
-            dim.dim_value if _is_fixed(dim) else _resolve(symbols, dim.dim_param or f"{info.name}_dim{axis}", given, axis)
+            dim.dim_value
+            if _is_fixed(dim)
+            else _resolve(symbols, dim.dim_param or f"{info.name}_dim{axis}", given, axis)
             for axis, dim in enumerate(tensor_type.shape.dim)
         ]
     elif given is not None:
@@ -333,7 +341,9 @@ def _body_of(
         ]
         usable = [v for v in schema.context_dependent_function_opset_versions if v <= version]
         if usable:
-            built = schema.get_context_dependent_function_with_opset_version(max(usable), node.SerializeToString(), types)
+            built = schema.get_context_dependent_function_with_opset_version(
+                max(usable), node.SerializeToString(), types
+            )
             return onnx.FunctionProto.FromString(built) if built else None
     usable = [v for v in schema.function_opset_versions if v <= version]
     if not usable:

@@ -10,7 +10,8 @@ from typing import Any
 import onnx
 
 from onnx_aiwq.graph.shapes import schema_of
-from onnx_aiwq.loading import PAYLOAD_LIMIT_BYTES, has_payload
+from onnx_aiwq.loading import has_payload
+from onnx_aiwq.wireformat import PAYLOAD_LIMIT_BYTES
 
 _KINDS = onnx.AttributeProto.AttributeType
 GRAPH_KINDS = (_KINDS.GRAPH, _KINDS.GRAPHS)
@@ -37,9 +38,7 @@ def _newest_versions() -> dict[str, int]:
     return versions
 
 
-def with_resolved_attributes(
-    node: onnx.NodeProto, bound: Mapping[str, onnx.AttributeProto]
-) -> onnx.NodeProto:
+def with_resolved_attributes(node: onnx.NodeProto, bound: Mapping[str, onnx.AttributeProto]) -> onnx.NodeProto:
     """The node with attribute references of a function body replaced by the values of the call.
 
     A reference to an attribute that the call does not give is dropped, so that the schema default applies.

@@ -168,8 +168,7 @@ def _run_body(
     for attempt in range(_WIDENINGS):
         marks = (len(walk.operators), len(walk.edges), len(walk.warnings))
         state = [
-            _state(walk, entry, place.unique(name))
-            for entry, name in zip(carried, names[len(leading) :], strict=False)
+            _state(walk, entry, place.unique(name)) for entry, name in zip(carried, names[len(leading) :], strict=False)
         ]
         scope = _captured(body, entries)
         scope.update(zip(names, [*leading, *state, *trailing], strict=False))

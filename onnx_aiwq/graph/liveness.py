@@ -43,13 +43,14 @@ def peak_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
             root = owner[tensor.name]
             last_use[root] = max(last_use.get(root, index), index)
         made.append([tensor.name for tensor in new if owner[tensor.name] == tensor.name])
-        for tensor in operator.inputs:
-            if tensor is not None and tensor.name in owner:
-                last_use[owner[tensor.name]] = index
-        for _, consumer, tensors in graph.dag.out_edges(operator.name, data="tensors"):
-            for tensor in tensors:
-                if tensor.name in owner:
-                    root = owner[tensor.name]
+        for read in operator.inputs:
+            if read is not None and read.name in owner:
+                last_use[owner[read.name]] = index
+        # Subgraphs hand what they made to their container, which does not name it among its inputs.
+        for _, consumer, data in graph.dag.out_edges(operator.name, data=True):
+            for flowing in data["tensors"]:
+                if flowing.name in owner:
+                    root = owner[flowing.name]
                     last_use[root] = max(last_use[root], order[consumer])
     for tensor in graph.outputs:
         if tensor.name in owner:

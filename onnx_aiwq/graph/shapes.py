@@ -97,7 +97,7 @@ class Entry:
         shape = self.value.shape
         if shape is None or not all(isinstance(dim, int) for dim in shape.dims):
             return None
-        return tuple(int(dim) for dim in shape.dims)  # type: ignore[arg-type]
+        return tuple(int(dim) for dim in shape.dims)
 
     def tensor(self) -> Tensor:
         """The frozen view that rules and reports see."""
@@ -258,7 +258,7 @@ class ShapeEngine:
 
     def _declared_dim(self, value: ir.Value, axis: int, dim: onnx.TensorShapeProto.Dimension) -> int:
         if dim.HasField("dim_value") and dim.dim_value >= 0:
-            return dim.dim_value
+            return int(dim.dim_value)
         return self.symbols.resolve(dim.dim_param or f"{value.name}_dim{axis}")
 
     def _contradict(self, value: ir.Value, declared: Sequence[int | None], inferred: Sequence[int | None]) -> None:
@@ -350,7 +350,9 @@ def _evaluate(call: Call, arrays: Sequence[NDArray[np.generic] | None]) -> list[
     node = onnx.NodeProto(op_type=call.proto.op_type, input=names, output=outputs, attribute=call.proto.attribute)
     feeds = {name: array for name, array in zip(names, arrays, strict=True) if name}
     graph_inputs = [onnx.ValueInfoProto(name=name) for name in feeds]
-    graph = onnx.GraphProto(node=[node], input=graph_inputs, output=[onnx.ValueInfoProto(name=name) for name in outputs])
+    graph = onnx.GraphProto(
+        node=[node], input=graph_inputs, output=[onnx.ValueInfoProto(name=name) for name in outputs]
+    )
     model = onnx.ModelProto(graph=graph, ir_version=8, opset_import=[helper.make_opsetid("", call.version)])
     try:
         results: list[Any] = ReferenceEvaluator(model).run(None, feeds)

@@ -1,4 +1,7 @@
-"""Checks of a graph's structure, and its execution order; the libraries underneath accept cycles and undefined inputs."""
+"""Checks of a graph's structure, and its execution order.
+
+The libraries underneath accept cycles, undefined inputs and names that are written twice.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,9 @@ def _check_single_assignment(nodes: Sequence[onnx.NodeProto], outer: set[str], l
                 problems.append(f"{output!r} is written by {before} and again by {describe(node)}")
             writers[output] = node
     if problems:
-        raise ModelError(f"{label}: {_some(problems, 'tensor')} defined twice: {'; '.join(problems[:_LISTED])}; export it again")
+        raise ModelError(
+            f"{label}: {_some(problems, 'tensor')} defined twice: {'; '.join(problems[:_LISTED])}; export it again"
+        )
 
 
 def _some(problems: Sequence[str], noun: str) -> str:

@@ -118,7 +118,9 @@ class Walk:
         self._run_nodes(graph.node, entries, place, label)
         missing = [value.name for value in graph.output if value.name not in entries]
         if missing:
-            raise ModelError(f"{label}: nothing defines the output {missing[0]!r}; the file is incomplete, export it again")
+            raise ModelError(
+                f"{label}: nothing defines the output {missing[0]!r}; the file is incomplete, export it again"
+            )
         return [entries[value.name] for value in graph.output]
 
     def run_function(
@@ -157,9 +159,7 @@ class Walk:
 
     def alias(self, entry: Entry, name: str) -> Entry:
         """The same tensor under another name, with the same producer."""
-        value = ir.Value(
-            name=name, shape=entry.value.shape, type=entry.value.type, const_value=entry.value.const_value
-        )
+        value = ir.Value(name=name, shape=entry.value.shape, type=entry.value.type, const_value=entry.value.const_value)
         producer = self.producer_of(entry)
         if producer is not None:
             self._producers[value] = producer
@@ -283,9 +283,7 @@ class Walk:
                 return self._constant(name, attribute.t)
             if attribute.name == "sparse_value":
                 sparse = attribute.sparse_tensor
-                return self._remember(
-                    typed_entry(name, sparse.values.data_type, tuple(sparse.dims), constant=True)
-                )
+                return self._remember(typed_entry(name, sparse.values.data_type, tuple(sparse.dims), constant=True))
             numbers: Any = {
                 "value_float": attribute.f,
                 "value_int": attribute.i,

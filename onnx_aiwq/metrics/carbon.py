@@ -20,6 +20,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.errors import PolicyError, suggestion
+from onnx_aiwq.metrics.ecal import MAX_INFERENCES
 from onnx_aiwq.units import JOULES_PER_KWH
 
 if TYPE_CHECKING:
@@ -221,29 +222,19 @@ def carbon_footprint(
         PolicyError: if an option is out of its range; the message names it.
     """
     _check_options(inferences, intensity_g_per_kwh, pue)
-    assumptions = []
-    if region is None and intensity_g_per_kwh is None:
-        region = world_average()
-        assumptions.append(
-            f"no region given: the world average of {region.year} is assumed, {region.intensity_g_per_kwh:g} "
-            "gCO2e/kWh; --region or --carbon-intensity names the real one"
-        )
-    intensity, given = _intensity(region, intensity_g_per_kwh)
-    chosen_pue, pue_source = _pue(region, pue)
+    assumed = region is None and intensity_g_per_kwh is None
+    grid = world_average() if assumed else region
+    intensity, published = _intensity(grid, intensity_g_per_kwh)
+    chosen_pue, pue_source = _pue(grid, pue)
     operational_g = joules_per_inference * inferences * chosen_pue / JOULES_PER_KWH * intensity
-    embodied_g = None
-    if embodied is None:
-        assumptions.append("no embodied figure for this hardware: grams are operational only, and there is no total")
-    else:
-        share = seconds_per_inference * inferences / (embodied.lifetime_years * SECONDS_PER_YEAR)
-        embodied_g = embodied.kgco2e * GRAMS_PER_KG * share
+    embodied_g = None if embodied is None else _embodied_g(embodied, seconds_per_inference * inferences)
     total_g = None if embodied_g is None else operational_g + embodied_g
     return Carbon(
-        region=None if region is None else region.code,
+        region=None if grid is None else grid.code,
         intensity_g_per_kwh=intensity,
-        year=None if region is None or given else region.year,
-        vintage=None if region is None or given else region.vintage,
-        source="given with --carbon-intensity" if region is None or given else region.source,
+        year=None if published is None else published.year,
+        vintage=None if published is None else published.vintage,
+        source="given with --carbon-intensity" if published is None else published.source,
         pue=chosen_pue,
         pue_source=pue_source,
         operational_g=operational_g,
@@ -252,14 +243,31 @@ def carbon_footprint(
         sci_g_per_inference=None if total_g is None else total_g / inferences,
         embodied_source=None if embodied is None else embodied.source,
         inferences=inferences,
-        warnings=tuple(assumptions),
+        warnings=_assumptions(grid if assumed else None, embodied),
     )
+
+
+def _embodied_g(embodied: Embodied, seconds: float) -> float:
+    """The share of making the hardware that some seconds of its life carry, gCO2e."""
+    return embodied.kgco2e * GRAMS_PER_KG * seconds / (embodied.lifetime_years * SECONDS_PER_YEAR)
+
+
+def _assumptions(assumed: Region | None, embodied: Embodied | None) -> tuple[str, ...]:
+    assumptions = []
+    if assumed is not None:
+        assumptions.append(
+            f"no region given: the world average of {assumed.year} is assumed, {assumed.intensity_g_per_kwh:g} "
+            "gCO2e/kWh; --region or --carbon-intensity names the real one"
+        )
+    if embodied is None:
+        assumptions.append("no embodied figure for this hardware: grams are operational only, and there is no total")
+    return tuple(assumptions)
 
 
 def _check_options(inferences: int, intensity_g_per_kwh: float | None, pue: float | None) -> None:
     problems = []
-    if inferences < 1:
-        problems.append(f"--inferences {inferences}: expected a whole number of at least 1")
+    if not 1 <= inferences <= MAX_INFERENCES:
+        problems.append(f"--inferences {inferences}: expected a whole number from 1 to {MAX_INFERENCES:.0e}")
     if intensity_g_per_kwh is not None and not (math.isfinite(intensity_g_per_kwh) and intensity_g_per_kwh >= 0):
         problems.append(f"--carbon-intensity {intensity_g_per_kwh}: expected gCO2e/kWh, a number that is not negative")
     if pue is not None and not (math.isfinite(pue) and pue >= 1):
@@ -268,11 +276,12 @@ def _check_options(inferences: int, intensity_g_per_kwh: float | None, pue: floa
         raise PolicyError("; ".join(problems))
 
 
-def _intensity(region: Region | None, given_g_per_kwh: float | None) -> tuple[float, bool]:
-    """The intensity in gCO2e/kWh, and whether it was given as a number."""
+def _intensity(grid: Region | None, given_g_per_kwh: float | None) -> tuple[float, Region | None]:
+    """The intensity in gCO2e/kWh, and the region that publishes it; None where it was given as a number."""
     if given_g_per_kwh is not None:
-        return given_g_per_kwh, True
-    return (region or world_average()).intensity_g_per_kwh, False
+        return given_g_per_kwh, None
+    published = grid or world_average()
+    return published.intensity_g_per_kwh, published
 
 
 def _pue(region: Region | None, given: float | None) -> tuple[float, str]:

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from onnx_aiwq.errors import PolicyError
 
 DEVELOPMENT_STAGES = ("collection", "preprocessing", "training", "evaluation")
+MAX_INFERENCES = 10**18
 STAGES = (*DEVELOPMENT_STAGES, "inference")
 INFERENCE_ONLY_SCOPE = "inference alone: local data, no collection, no training"
 
@@ -78,7 +79,7 @@ def aggregate(
         overhead_share: virtualization overhead gamma_v.
 
     Raises:
-        PolicyError: if a stage is unknown, inferences are fewer than 1, or the overhead is negative.
+        PolicyError: if a stage is unknown, inferences are not from 1 to `MAX_INFERENCES`, or the overhead is negative.
     """
     unknown = sorted(set(stage_joules) - set(STAGES))
     if unknown:
@@ -113,8 +114,9 @@ def inference_only(joules_per_inference: float, input_bits: int | None, inferenc
         inferences: number of inferences.
 
     Raises:
-        PolicyError: if inferences are fewer than 1.
+        PolicyError: if inferences are not from 1 to `MAX_INFERENCES`.
     """
+    _check_inferences(inferences)
     return aggregate(
         {"inference": joules_per_inference * inferences},
         bits=None if input_bits is None else input_bits * inferences,
@@ -124,5 +126,5 @@ def inference_only(joules_per_inference: float, input_bits: int | None, inferenc
 
 
 def _check_inferences(inferences: int) -> None:
-    if inferences < 1:
-        raise PolicyError(f"--inferences {inferences}: expected a whole number of at least 1")
+    if not 1 <= inferences <= MAX_INFERENCES:
+        raise PolicyError(f"--inferences {inferences}: expected a whole number from 1 to {MAX_INFERENCES:.0e}")

@@ -170,7 +170,7 @@ def data_io(input_bits: int, output_bits: int, scale_bits: float = DEFAULT_DATA_
         raise PolicyError(f"bits of input and output: expected no negative number, found {input_bits}, {output_bits}")
     if not (math.isfinite(scale_bits) and scale_bits > 0):
         raise PolicyError(f"S_data: expected a positive number of bits, found {scale_bits}")
-    return math.log1p(input_bits + output_bits) / math.log1p(scale_bits)
+    return math.log(1 + input_bits + output_bits) / math.log1p(scale_bits)
 
 
 def external_factor(network: Network) -> float:

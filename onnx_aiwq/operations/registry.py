@@ -25,7 +25,7 @@ class Rule:
     Attributes:
         op_type: ONNX operator name.
         domain: "" for ai.onnx.
-        since: first opset version that the rule is written for; the newest rule not newer than the model's opset applies.
+        since: first opset version that the rule is for; the newest rule that is not newer than the model's applies.
         family: class of operators that shares one efficiency on hardware (dense, elementwise, ...).
         function: pure function of an `Operator`; None for movement, which costs no basic operation.
         traffic: bytes moved by one call. `whole`: every input is read and every output written once. `view`: no byte

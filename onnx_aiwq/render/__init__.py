@@ -1,4 +1,7 @@
-"""The report in the forms that people and programs read; every renderer takes the JSON report, so that saved ones render too."""
+"""The report in the forms that people and programs read.
+
+Every renderer takes the JSON report, so that saved ones render too.
+"""
 
 from __future__ import annotations
 

@@ -64,7 +64,9 @@ def write_rows(columns: Sequence[str], rows: Sequence[Row], form: str, width: in
 def _aligned(rows: Sequence[Row], width: int | None) -> str:
     """Columns padded to their widest cell; plain text, so that a long list streams into any pager."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(plain(cell).ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows)
+    lines = (
+        "  ".join(plain(cell).ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
     return "\n".join(line if width is None else line[:width] for line in lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -135,13 +136,20 @@ def _ecal_facts(ecal: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def _carbon_facts(carbon: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     embodied = carbon["embodied_g"]
+    grid = plain(carbon["region"] or "given intensity")
+    when = f" ({carbon['year']} electricity, {plain(carbon['vintage'])} vintage)" if carbon["year"] else ""
     whole = f"embodied {format_si(embodied, 'g')}" if embodied is not None else "embodied unknown"
     yield (
         "CO2e",
         f"operational {format_si(carbon['operational_g'], 'g')}, {whole}",
-        f"{plain(carbon['region'])}: {carbon['intensity_g_per_kwh']:g} g/kWh, {carbon['year'] or 'year not given'}"
-        f", {plain(carbon['vintage'] or 'vintage not given')}; PUE {carbon['pue']:g}; {plain(carbon['source'])}",
+        f"{grid}: {carbon['intensity_g_per_kwh']:g} g/kWh{when}; PUE {carbon['pue']:g}; "
+        + _short_source(carbon["source"]),
     )
+
+
+def _short_source(source: str) -> str:
+    """The data set alone; `aiwq regions NAME` shows where the copy comes from."""
+    return plain(re.split(r"[,;] | via ", source)[0])
 
 
 def _number(value: float | None) -> str:

@@ -24,7 +24,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     """Two Markdown tables: operators, then every figure with its provenance."""
     lines = [f"### {_cell(heading(report))}", "", markdown_row(OPERATOR_COLUMNS), markdown_row(["---"] + ["---:"] * 6)]
     lines += [markdown_row(row) for row in operator_rows(report)]
-    lines.append(markdown_row([f"**{cell}**" for cell in totalmarkdown_row(report)]))
+    lines.append(markdown_row([f"**{cell}**" for cell in total_row(report)]))
     lines += ["", markdown_row(["figure", "value", "provenance"]), markdown_row(["---"] * 3)]
     lines += [markdown_row(row) for row in facts(report)]
     return "\n".join(lines) + "\n"

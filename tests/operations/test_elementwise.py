@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import BasicOp, Counts, DType, Operator, Tensor
+from oracle import Number, as_basic_operations, numbers
 
 NOTHING = dict.fromkeys(("add", "sub", "mul", "div", "root", "compare"), 0)
 

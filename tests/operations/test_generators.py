@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
-from operators import count, operator
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.vocabulary import Counts, DType
+from operators import count, operator
+from oracle import Number, as_basic_operations, numbers
 
 SHAPES = [(5,), (2, 3), (1,), (0,), (4, 2)]
 
@@ -23,7 +23,9 @@ def test_range(start: int, limit: int, delta: int) -> None:
     node = helper.make_node("Range", ["s", "l", "d"], ["y"])
     info = [helper.make_tensor_value_info(name, onnx.TensorProto.INT64, []) for name in "sld"]
     result = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [None])
-    model = helper.make_model(helper.make_graph([node], "g", info, [result]), opset_imports=[helper.make_opsetid("", 11)])
+    model = helper.make_model(
+        helper.make_graph([node], "g", info, [result]), opset_imports=[helper.make_opsetid("", 11)]
+    )
     values = {"s": np.int64(start), "l": np.int64(limit), "d": np.int64(delta)}
     (expected,) = ReferenceEvaluator(model).run(None, {name: np.array(value) for name, value in values.items()})
     tally: Counter[str] = Counter()

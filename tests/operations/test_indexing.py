@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
-from operators import count, operator
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.vocabulary import Counts, DType, Tensor
+from operators import count, operator
+from oracle import Number, as_basic_operations, numbers
 
 
 def merge_sorted(items: list[Any], before: Callable[[Any, Any], bool]) -> list[Any]:
@@ -105,7 +105,7 @@ def greedy(layout: list[float], order: tuple[int, ...], classes: int, limit: int
         for _score, index in merge_sorted(candidates, lambda a, b: a[0] > b[0]):
             if len(selected) >= limit:
                 break
-            if not any([overlap(boxes[index], boxes[other]) > 0.5 for other in selected]):
+            if not any(overlap(boxes[index], boxes[other]) > 0.5 for other in selected):
                 selected.append(index)
         kept.append(len(selected))
     return tally, kept
@@ -170,7 +170,9 @@ def test_tfidf_vectorizer_bound(mode: str, shape: tuple[int, ...], lengths: tupl
     node = helper.make_node("TfIdfVectorizer", ["x"], ["y"], **attributes)
     info = [helper.make_tensor_value_info("x", onnx.TensorProto.INT64, shape)]
     result = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
-    model = helper.make_model(helper.make_graph([node], "g", info, [result]), opset_imports=[helper.make_opsetid("", 9)])
+    model = helper.make_model(
+        helper.make_graph([node], "g", info, [result]), opset_imports=[helper.make_opsetid("", 9)]
+    )
     (expected,) = ReferenceEvaluator(model).run(None, {"x": np.full(shape, 5, dtype=np.int64)})
     tally: Counter[str] = Counter()
     one = Number(1.0, tally)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import BasicOp, Counts, DType, Operator, Tensor
+from oracle import Number, as_basic_operations, numbers
 
 NOTHING = dict.fromkeys(("add", "sub", "mul", "div", "root", "compare"), 0)
 
@@ -114,5 +114,9 @@ def test_negative_log_likelihood_by_hand() -> None:
 def test_cross_entropy_by_hand() -> None:
     """3 lines of 5: 12 compare, 30 sub, 18 root, 12 add; then 3 sub, 2 add, 1 div."""
     assert counted("SoftmaxCrossEntropyLoss", (3, 5)).basic_operations() == NOTHING | {
-        **{"compare": 12, "sub": 33, "root": 18, "add": 14, "div": 1}
+        "compare": 12,
+        "sub": 33,
+        "root": 18,
+        "add": 14,
+        "div": 1,
     }

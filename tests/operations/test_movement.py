@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from operators import OPSET, count, operator
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Tensor
+from operators import OPSET, count, operator
+from oracle import Number, as_basic_operations, numbers
 
 VIEWS = (
     *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "BitCast", "Shape", "Size", "If", "Loop", "Scan"),
@@ -163,5 +163,7 @@ def test_dropout_that_passes_its_input_on(op: Any) -> None:
 def test_dropout_by_hand() -> None:
     expected = Counts.of(DType.FLOAT, mul=6, compare=6)
     unknown = Tensor("training_mode", DType.BOOL, ())
-    for ratio, training in itertools.product([None, np.float32(0.5), Tensor("r", DType.FLOAT, ())], [np.True_, unknown]):
+    for ratio, training in itertools.product(
+        [None, np.float32(0.5), Tensor("r", DType.FLOAT, ())], [np.True_, unknown]
+    ):
         assert count(operator("Dropout", [(2, 3), ratio, training], [(2, 3)])) == expected

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import BasicOp, Counts, DType, Operator, Tensor
+from oracle import Number, as_basic_operations, numbers
 
 NOTHING = dict.fromkeys(("add", "sub", "mul", "div", "root", "compare"), 0)
 
@@ -32,7 +32,9 @@ def operator(
     names = [f"c{index}" for index in range(len(constants))]
     node = helper.make_node(op_type, ["x", *names], ["y"], **attributes)
     x = helper.make_tensor_value_info("x", dtype.onnx_number, shape)
-    initializers = [numpy_helper.from_array(np.int64(value), name) for name, value in zip(names, constants, strict=True)]
+    initializers = [
+        numpy_helper.from_array(np.int64(value), name) for name, value in zip(names, constants, strict=True)
+    ]
     outputs = [onnx.ValueInfoProto(name="y")]
     if op_type == "TopK":
         node.output.append("i")
@@ -190,9 +192,7 @@ def test_worked_examples() -> None:
 
 @pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.INT64, DType.DOUBLE])
 def test_types(dtype: DType) -> None:
-    assert counted(operator("ReduceSum", (2, 5), (1,), version=13, dtype=dtype)).operations == {
-        (dtype, BasicOp.ADD): 8
-    }
+    assert counted(operator("ReduceSum", (2, 5), (1,), version=13, dtype=dtype)).operations == {(dtype, BasicOp.ADD): 8}
 
 
 def test_an_axis_that_does_not_exist() -> None:

@@ -1,4 +1,4 @@
-"""Properties of all registered rules, and of every rule on every one-operator model that onnx tests its backends with."""
+"""Properties of all registered rules, and of every rule on every one-operator test model of onnx."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ import numpy as np
 import onnx
 import pytest
 from onnx import defs, numpy_helper
-from operators import operator_from_node
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations import registry
 from onnx_aiwq.operations.registry import Rule, all_rules, find_rule, movement, rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from operators import operator_from_node
 
 SECTIONS = ("Equation:", "Basic operations:", "Not counted:", "Example:", "Reference:")
 FAMILIES = {
     *("activation", "attention", "dense", "elementwise", "generator", "image", "indexing", "loss", "machine-learning"),
-    *("movement", "normalization", "pooling", "quantized", "recurrent", "reduction", "signal", "sort", "text"),
+    *("movement", "normalization", "pooling", "quantize", "recurrent", "reduction", "signal", "softmax", "text"),
     *("training", "transcendental"),
 }
+# Operators of ONNX Runtime that it keeps in the domain of ONNX.
+NOT_IN_ONNX = {"SimplifiedLayerNormalization"}
 # Operators with test models that have no rule, and why.
 WITHOUT_RULE = {
     ("", "ImageDecoder"): "the work depends on the compressed bytes",
@@ -66,12 +68,20 @@ def test_family_and_traffic_are_known(entry: Rule) -> None:
     assert entry.function is not None or entry.family == "movement"
 
 
-@pytest.mark.parametrize("entry", [entry for entry in RULES if not entry.domain.startswith("com.")], ids=rule_id)
+@pytest.mark.parametrize(
+    "entry",
+    [entry for entry in RULES if not entry.domain.startswith("com.") and entry.op_type not in NOT_IN_ONNX],
+    ids=rule_id,
+)
 def test_operator_and_version_exist(entry: Rule) -> None:
     versions = schema_versions().get((entry.domain, entry.op_type))
     assert versions, "onnx has no such operator"
     # From version 1 on is the default; any other version is one at which the operator did change.
     assert entry.since == 1 or entry.since in versions
+
+
+def test_every_known_family_is_used() -> None:
+    assert {entry.family for entry in RULES} == FAMILIES
 
 
 def test_duplicates_name_both_owners(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,22 +148,27 @@ def case_id(key: tuple[str, str]) -> str:
 
 
 def counts_of(case: Case, *, known: bool) -> Counts | None:
-    """The counts of a case; None without a rule, or where a rule asks for a value that is not known."""
+    """The counts of a case; None without a rule, and where a rule may ask for more than shapes and small values.
+
+    Strings have no length before a run, and an operator may need values that are not `known`.
+    """
     entry = find_rule(case.node.op_type, case.node.domain, case.version)
     if entry is None:
         return None
     op = case.operator(known=known)
-    if known:
-        return entry.function(op) if entry.function else Counts()
+    excused = not known or any(tensor.dtype is DType.STRING for tensor in op.inputs if tensor is not None)
     try:
         return entry.function(op) if entry.function else Counts()
     except ShapeError:
+        if not excused:
+            raise
         return None
 
 
 def allowed_dtypes(op: Operator) -> set[DType]:
-    """Types of inputs and outputs, the real parts of complex ones, the accumulators of integer products."""
+    """Types of inputs and outputs or named for inner steps, parts of complex ones, accumulators of integer products."""
     present = {tensor.dtype for tensor in (*op.inputs, *op.outputs) if tensor is not None}
+    present |= {DType.from_onnx(op.attributes.get(name, 0)) for name in ("softmax_precision", "stash_type")}
     if DType.COMPLEX64 in present:
         present.add(DType.FLOAT)
     if DType.COMPLEX128 in present:
@@ -185,7 +200,9 @@ def test_a_known_value_never_costs_more_than_an_unknown_one(key: tuple[str, str]
 
 
 def test_every_tested_operator_has_a_rule_or_a_reason() -> None:
-    without = {key for key, members in CASES.items() if any(counts_of(case, known=True) is None for case in members)}
+    without = {
+        key for key, members in CASES.items() if any(find_rule(*key[::-1], case.version) is None for case in members)
+    }
     assert without == set(WITHOUT_RULE)
 
 
@@ -193,8 +210,8 @@ def test_every_tested_operator_has_a_rule_or_a_reason() -> None:
 BATCHED = {
     **dict.fromkeys(
         (
-            *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "LpPool", "LRN"),
-            *("GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization", "GroupNormalization", "Det"),
+            *("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "LRN"),
+            *("GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization", "GroupNormalization"),
             *("Relu", "Sigmoid", "Tanh", "Gelu", "LeakyRelu", "Elu", "Selu", "Softplus", "Softsign", "HardSigmoid"),
             *("HardSwish", "Mish", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf", "Floor", "Round", "Sign", "Bernoulli"),
             *("AffineGrid", "Col2Im"),
@@ -205,16 +222,17 @@ BATCHED = {
 }
 
 
-def doubled(op: Operator, batched: tuple[int, ...]) -> Operator:
-    """The same operator on twice the batch."""
+def scaled(op: Operator, factor: int, batched: tuple[int, ...]) -> Operator:
+    """The same operator on a larger batch, which its first output carries too."""
 
-    def twice(tensor: Tensor | None) -> Tensor | None:
+    def larger(tensor: Tensor | None) -> Tensor | None:
         if tensor is None or not tensor.shape:
             return tensor
-        return dataclasses.replace(tensor, shape=(2 * tensor.shape[0], *tensor.shape[1:]), value=None)
+        return dataclasses.replace(tensor, shape=(factor * tensor.shape[0], *tensor.shape[1:]), value=None)
 
-    inputs = tuple(twice(tensor) if index in batched else tensor for index, tensor in enumerate(op.inputs))
-    return dataclasses.replace(op, inputs=inputs, outputs=tuple(twice(tensor) for tensor in op.outputs))
+    inputs = tuple(larger(tensor) if index in batched else tensor for index, tensor in enumerate(op.inputs))
+    outputs = (larger(op.output(0)), *op.outputs[1:])
+    return dataclasses.replace(op, inputs=inputs, outputs=outputs)
 
 
 @pytest.mark.parametrize("op_type", sorted(BATCHED))
@@ -228,25 +246,23 @@ def test_twice_the_batch_is_twice_the_work(op_type: str) -> None:
         assert first is not None
         if not first.shape:
             continue
-        assert entry.function(doubled(op, BATCHED[op_type])) == entry.function(op) * 2, case.name
+        assert entry.function(scaled(op, 2, BATCHED[op_type])) == entry.function(op) * 2, case.name
         checked += 1
     assert checked
 
 
-@pytest.mark.parametrize("training", [0, 1])
-def test_batch_normalization_in_inference_is_twice_the_work_on_twice_the_batch(training: int) -> None:
-    entry = find_rule("BatchNormalization", "", 15)
+def step(op: Operator, batch: int, batched: tuple[int, ...]) -> Counts:
+    """The counts of an operator with a batch of that many times its own."""
+    entry = find_rule(op.op_type, op.domain, op.version)
     assert entry is not None and entry.function is not None
-    checked = 0
-    for case in CASES["", "BatchNormalization"]:
+    return entry.function(scaled(op, batch, batched))
+
+
+@pytest.mark.parametrize("op_type", ["BatchNormalization", "ConvInteger", "QLinearConv"])
+def test_work_beside_the_batch_does_not_grow_with_it(op_type: str) -> None:
+    """Statistics, folded factors and sums of weights are worked out once; the rest is the same for every instance."""
+    for case in CASES["", op_type]:
         op = case.operator(known=True)
-        if op.attributes.get("training_mode", 0) != training:
-            continue
-        once = entry.function(op)
-        outputs = (doubled(op, (0,)).outputs[0], *op.outputs[1:])
-        twice = entry.function(dataclasses.replace(doubled(op, (0,)), outputs=outputs))
-        totals = sum(once.operations.values()), sum(twice.operations.values())
-        # Training adds statistics, whose cost per channel does not grow with the batch.
-        assert totals[1] == 2 * totals[0] if not training else totals[0] < totals[1] <= 2 * totals[0]
-        checked += 1
-    assert checked
+        one, two, three = (step(op, batch, (0,)) for batch in (1, 2, 3))
+        assert one + three == two + two, case.name
+        assert one != two, case.name

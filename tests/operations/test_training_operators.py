@@ -7,10 +7,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import BasicOp, Counts, DType, Operator, Tensor
+from oracle import Number, as_basic_operations, numbers
 
 DOMAIN = "ai.onnx.preview.training"
 NOTHING = dict.fromkeys(("add", "sub", "mul", "div", "root", "compare"), 0)
@@ -106,12 +106,26 @@ def test_against_oracle(op_type: str, attributes: dict[str, Any], shapes: tuple[
 
 def test_worked_examples() -> None:
     assert counted("Adam", (100,)).basic_operations() == {
-        **{"add": 300, "sub": 102, "mul": 603, "div": 101, "root": 105, "compare": 1}
+        "add": 300,
+        "sub": 102,
+        "mul": 603,
+        "div": 101,
+        "root": 105,
+        "compare": 1,
     }
     assert counted("Adagrad", (100,)).basic_operations() == NOTHING | {
-        **{"add": 200, "sub": 100, "mul": 200, "div": 100, "root": 100}
+        "add": 200,
+        "sub": 100,
+        "mul": 200,
+        "div": 100,
+        "root": 100,
     }
-    assert counted("Momentum", (100,)).basic_operations() == NOTHING | {"add": 100, "sub": 100, "mul": 300, "compare": 1}
+    assert counted("Momentum", (100,)).basic_operations() == NOTHING | {
+        "add": 100,
+        "sub": 100,
+        "mul": 300,
+        "compare": 1,
+    }
 
 
 def test_the_update_count_is_compared_at_its_own_type() -> None:

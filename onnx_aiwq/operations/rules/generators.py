@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 
 from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.operations.arithmetic import dtype_of
 from onnx_aiwq.operations.registry import movement, rule, shape_of, size_of
-from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from onnx_aiwq.vocabulary import Counts, Operator
 
 movement("Constant", traffic="view", why="Part of the model: it lies in memory before a run.")
 movement("ConstantOfShape", why="Writes one value to every place of its output.")
-
-
-def _dtype_of(tensor: Tensor | None, role: str) -> DType:
-    if tensor is None:
-        raise ShapeError(f"{role} is absent")
-    return tensor.dtype
 
 
 @rule("Range", family="generator")
@@ -35,7 +30,7 @@ def range_(op: Operator) -> Counts:
     Reference:
         ONNX operators: Range.
     """
-    return Counts.of(_dtype_of(op.output(0), "output"), add=max(size_of(op.output(0), "output") - 1, 0))
+    return Counts.of(dtype_of(op.output(0), "output"), add=max(size_of(op.output(0), "output") - 1, 0))
 
 
 @rule("RandomUniform", "RandomUniformLike", family="generator")
@@ -56,7 +51,7 @@ def random_uniform(op: Operator) -> Counts:
     size = size_of(op.output(0), "output")
     low, high = op.attributes.get("low", 0.0), op.attributes.get("high", 1.0)
     return Counts.of(
-        _dtype_of(op.output(0), "output"), mul=size if high - low != 1.0 else 0, add=size if low != 0.0 else 0
+        dtype_of(op.output(0), "output"), mul=size if high - low != 1.0 else 0, add=size if low != 0.0 else 0
     )
 
 
@@ -81,7 +76,7 @@ def random_normal(op: Operator) -> Counts:
     transform = 4 * (size // 2) + 3 * (size % 2)
     scaling = size if op.attributes.get("scale", 1.0) != 1.0 else 0
     shift = size if op.attributes.get("mean", 0.0) != 0.0 else 0
-    return Counts.of(_dtype_of(op.output(0), "output"), root=transform, mul=transform + scaling, add=shift)
+    return Counts.of(dtype_of(op.output(0), "output"), root=transform, mul=transform + scaling, add=shift)
 
 
 @rule("Bernoulli", family="generator")
@@ -99,7 +94,7 @@ def bernoulli(op: Operator) -> Counts:
     Reference:
         ONNX operators: Bernoulli.
     """
-    return Counts.of(_dtype_of(op.input(0), "input"), compare=size_of(op.input(0), "input"))
+    return Counts.of(dtype_of(op.input(0), "input"), compare=size_of(op.input(0), "input"))
 
 
 @rule("Multinomial", family="generator")
@@ -120,11 +115,14 @@ def multinomial(op: Operator) -> Counts:
     Reference:
         ONNX operators: Multinomial.
     """
-    rows, classes = shape_of(op.input(0), "input")
+    shape = shape_of(op.input(0), "input")
+    if len(shape) != 2:
+        raise ShapeError(f"Multinomial needs an input of shape [batch, class], not {list(shape)}")
+    rows, classes = shape
     samples = math.prod(shape_of(op.output(0), "output")) if classes else 0
     steps = rows * max(classes - 1, 0)
     return Counts.of(
-        _dtype_of(op.input(0), "input"),
+        dtype_of(op.input(0), "input"),
         compare=steps + samples * max(classes - 1, 0).bit_length(),
         sub=rows * classes,
         root=rows * classes,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.operations.arithmetic import axis_index, dtype_of
 from onnx_aiwq.operations.registry import movement, rule, shape_of, size_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
@@ -15,10 +17,11 @@ _TAPS = {"nearest": 1, "linear": 2, "bilinear": 2, "cubic": 4, "bicubic": 4}
 movement("CenterCropPad", why="Crops or pads around the centre: copies elements, or fills places with zero.")
 
 
-def _present(tensor: Tensor | None, role: str) -> Tensor:
-    if tensor is None:
-        raise ShapeError(f"{role} is absent")
-    return tensor
+def _shape_of_rank(tensor: Tensor | None, role: str, least: int) -> tuple[int, ...]:
+    shape = shape_of(tensor, role)
+    if len(shape) < least:
+        raise ShapeError(f"{role} has shape {list(shape)}; expected at least {least} dimensions")
+    return shape
 
 
 def _taps_per_dimension(mode: str, op: Operator) -> int:
@@ -28,16 +31,23 @@ def _taps_per_dimension(mode: str, op: Operator) -> int:
 
 
 def _known_numbers(tensor: Tensor | None) -> list[Fraction]:
-    """The elements of a small constant, exactly; empty where it is absent, empty or not known."""
+    """The elements of a small constant, exactly; empty where it is absent, empty, not known or not finite."""
     if tensor is None or tensor.value is None:
         return []
-    return [Fraction(float(value)) for value in tensor.value.reshape(-1)]
+    return _fractions(tensor.value.reshape(-1).tolist())
+
+
+def _fractions(values: Sequence[float]) -> list[Fraction]:
+    return [Fraction(value) for value in values] if all(map(math.isfinite, values)) else []
+
+
+def _axes(op: Operator, rank: int) -> list[int]:
+    return [axis_index(axis, rank) for axis in op.attributes.get("axes") or range(rank)]
 
 
 def _along_axes(op: Operator, numbers: list[Fraction], rank: int) -> dict[int, Fraction]:
     """Numbers that belong to the dimensions of the attribute `axes` (all dimensions without it)."""
-    axes = op.attributes.get("axes") or range(rank)
-    return {axis % rank: number for axis, number in zip(axes, numbers, strict=False)}
+    return dict(zip(_axes(op, rank), numbers, strict=False))
 
 
 def _scale_factors(
@@ -46,8 +56,7 @@ def _scale_factors(
     """The scale of each dimension: as it is given, else common to all axes that keep their ratio, else after/before."""
     rank = len(before)
     ratios = [Fraction(new, old) if old else Fraction(1) for old, new in zip(before, after, strict=True)]
-    attribute = [Fraction(scale) for scale in op.attributes.get("scales", ())]
-    given = _along_axes(op, _known_numbers(scales) or attribute, rank)
+    given = _along_axes(op, _known_numbers(scales) or _fractions(op.attributes.get("scales", ())), rank)
     wanted = _along_axes(op, _known_numbers(sizes), rank)
     policy = op.attributes.get("keep_aspect_ratio_policy", "stretch")
     if not given and wanted and policy != "stretch" and all(before[axis] for axis in wanted):
@@ -61,7 +70,7 @@ def _cropped_axes(op: Operator, roi: Tensor | None, rank: int) -> set[int]:
     """Dimensions that a region of interest resamples although their size may stay the same."""
     if op.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize":
         return set()
-    axes = [axis % rank for axis in op.attributes.get("axes") or range(rank)]
+    axes = _axes(op, rank)
     bounds = _known_numbers(roi)
     if len(bounds) != 2 * len(axes):
         return set(axes)
@@ -69,18 +78,20 @@ def _cropped_axes(op: Operator, roi: Tensor | None, rank: int) -> set[int]:
     return {axis for axis, start, end in zip(axes, starts, ends, strict=True) if start != 0 or end != 1}
 
 
-def _weighted_means(tensor: Tensor, elements: int, taps: int) -> Counts:
+def _weighted_means(dtype: DType, elements: int, taps: int) -> Counts:
     """Means of `taps` neighbours with real weights; one tap is a copy. A complex number has two real parts."""
     if taps == 1:
         return Counts()
-    dtype = {DType.COMPLEX64: DType.FLOAT, DType.COMPLEX128: DType.DOUBLE}.get(tensor.dtype, tensor.dtype)
-    parts = elements * (2 if tensor.dtype.is_complex else 1)
-    return Counts.of(dtype, mul=parts * taps, add=parts * (taps - 1))
+    real = {DType.COMPLEX64: DType.FLOAT, DType.COMPLEX128: DType.DOUBLE}.get(dtype, dtype)
+    parts = elements * (2 if dtype.is_complex else 1)
+    return Counts.of(real, mul=parts * taps, add=parts * (taps - 1))
 
 
 def _resize(op: Operator, roi: Tensor | None, scales: Tensor | None, sizes: Tensor | None) -> Counts:
     """A weighted mean of prod(taps) neighbours per output element, over the dimensions that are resampled."""
     before, after = shape_of(op.input(0), "X"), shape_of(op.output(0), "Y")
+    if len(before) != len(after):
+        raise ShapeError(f"{op.op_type} keeps the number of dimensions; found {list(before)} and {list(after)}")
     support = _taps_per_dimension(op.attributes.get("mode", "nearest"), op)
     factors = _scale_factors(op, scales, sizes, before, after)
     cropped = _cropped_axes(op, roi, len(before))
@@ -90,7 +101,7 @@ def _resize(op: Operator, roi: Tensor | None, scales: Tensor | None, sizes: Tens
             continue
         stretched = op.attributes.get("antialias", 0) and 0 < factor < 1
         taps *= 2 * math.ceil(Fraction(support, 2) / factor) if stretched else support
-    return _weighted_means(_present(op.input(0), "X"), math.prod(after), taps)
+    return _weighted_means(dtype_of(op.input(0)), math.prod(after), taps)
 
 
 @rule("Resize", family="image", since=11)
@@ -172,15 +183,15 @@ def grid_sample(op: Operator) -> Counts:
     Reference:
         ONNX operators: GridSample. Keys, IEEE Trans. ASSP 29 (1981), for the cubic kernel.
     """
-    image, grid = _present(op.input(0), "X"), _present(op.input(1), "grid")
-    *places, dimensions = shape_of(grid, "grid")
+    image, (*places, dimensions) = _shape_of_rank(op.input(0), "X", 3), _shape_of_rank(op.input(1), "grid", 3)
+    dtype = dtype_of(op.input(1))
     points = math.prod(places)
     taps = _taps_per_dimension(op.attributes.get("mode", "linear"), op)
     denormalise = dimensions * points
     shift = 0 if op.attributes.get("align_corners", 0) else denormalise
-    counts = Counts.of(grid.dtype, add=denormalise, mul=denormalise, sub=shift)
-    counts += Counts.of(grid.dtype, **_kernel_weights(taps, dimensions)) * points
-    return counts + _weighted_means(image, points * shape_of(image, "X")[1], taps**dimensions)
+    counts = Counts.of(dtype, add=denormalise, mul=denormalise, sub=shift)
+    counts += Counts.of(dtype, **_kernel_weights(taps, dimensions)) * points
+    return counts + _weighted_means(dtype_of(op.input(0)), points * image[1], taps**dimensions)
 
 
 @rule("AffineGrid", family="image")
@@ -198,9 +209,9 @@ def affine_grid(op: Operator) -> Counts:
     Reference:
         ONNX operators: AffineGrid.
     """
-    dimensions = shape_of(op.input(0), "theta")[1]
+    dimensions = _shape_of_rank(op.input(0), "theta", 3)[1]
     products = size_of(op.output(0), "grid") * dimensions
-    return Counts.of(_present(op.input(0), "theta").dtype, mul=products, add=products)
+    return Counts.of(dtype_of(op.input(0)), mul=products, add=products)
 
 
 def _landings(size: int, kernel: int, dilation: int, stride: int, pad: int, blocks: int) -> tuple[int, int]:
@@ -230,18 +241,18 @@ def col2im(op: Operator) -> Counts:
     Reference:
         ONNX operators: Col2Im.
     """
-    batch, channels, *image = shape_of(op.output(0), "output")
-    block_value = _present(op.input(2), "block_shape").value
-    if block_value is None:
+    batch, channels, *image = _shape_of_rank(op.output(0), "output", 3)
+    block_shape = op.input(2)
+    if block_shape is None or block_shape.value is None or block_shape.value.size != len(image):
         raise ShapeError("Col2Im needs a block_shape that is known before the run")
     rank = len(image)
     dilations = op.attributes.get("dilations") or (1,) * rank
     strides = op.attributes.get("strides") or (1,) * rank
     pads = op.attributes.get("pads") or (0,) * (2 * rank)
     landed = covered = batch * channels
-    for axis, (size, block) in enumerate(zip(image, block_value.reshape(-1), strict=True)):
+    for axis, (size, block) in enumerate(zip(image, block_shape.value.reshape(-1), strict=True)):
         kernel, padded = int(block), size + pads[axis] + pads[rank + axis]
         blocks = max((padded - dilations[axis] * (kernel - 1) - 1) // strides[axis] + 1, 0)
         inside, places = _landings(size, kernel, dilations[axis], strides[axis], pads[axis], blocks)
         landed, covered = landed * inside, covered * places
-    return Counts.of(_present(op.input(0), "input").dtype, add=landed - covered)
+    return Counts.of(dtype_of(op.input(0)), add=landed - covered)

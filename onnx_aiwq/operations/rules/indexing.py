@@ -5,14 +5,9 @@ from __future__ import annotations
 import math
 
 from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.operations.arithmetic import axis_index, dtype_of, known_scalar
 from onnx_aiwq.operations.registry import rule, shape_of, size_of
-from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
-
-
-def _dtype_of(tensor: Tensor | None, role: str) -> DType:
-    if tensor is None:
-        raise ShapeError(f"{role} is absent")
-    return tensor.dtype
+from onnx_aiwq.vocabulary import Counts, DType, Operator
 
 
 def _sorting(length: int) -> int:
@@ -38,7 +33,7 @@ def non_zero(op: Operator) -> Counts:
     Reference:
         ONNX operators: NonZero.
     """
-    dtype, size = _dtype_of(op.input(0), "X"), size_of(op.input(0), "X")
+    dtype, size = dtype_of(op.input(0), "X"), size_of(op.input(0), "X")
     real = {DType.COMPLEX64: DType.FLOAT, DType.COMPLEX128: DType.DOUBLE}.get(dtype, dtype)
     return Counts.of(real, compare=size * (2 if dtype.is_complex else 1))
 
@@ -63,9 +58,9 @@ def unique(op: Operator) -> Counts:
     """
     shape = shape_of(op.input(0), "X")
     axis = op.attributes.get("axis")
-    length = math.prod(shape) if axis is None else shape[axis]
+    length = math.prod(shape) if axis is None else shape[axis_index(axis, len(shape))]
     width = 1 if axis is None else math.prod(shape) // length if length else 0
-    return Counts.of(_dtype_of(op.input(0), "X"), compare=width * (_sorting(length) + max(length - 1, 0)))
+    return Counts.of(dtype_of(op.input(0), "X"), compare=width * (_sorting(length) + max(length - 1, 0)))
 
 
 def _pairs(boxes: int, limit: int | None) -> int:
@@ -99,14 +94,15 @@ def non_max_suppression(op: Operator) -> Counts:
     Reference:
         ONNX operators: NonMaxSuppression.
     """
-    batches, classes, boxes = shape_of(op.input(1), "scores")
-    limit_input = op.input(2)
-    limit = 0 if limit_input is None else None
-    if limit_input is not None and limit_input.value is not None:
-        limit = max(int(limit_input.value.reshape(-1)[0]), 0)
-    if limit == 0:
+    scores = shape_of(op.input(1), "scores")
+    if len(scores) != 3:
+        raise ShapeError(f"NonMaxSuppression needs scores of shape [batch, class, box], not {list(scores)}")
+    batches, classes, boxes = scores
+    known = known_scalar(op.input(2))
+    limit = None if known is None else max(int(known), 0)
+    if op.input(2) is None or limit == 0:
         return Counts()
-    dtype = _dtype_of(op.input(0), "boxes")
+    dtype = dtype_of(op.input(0), "boxes")
     if op.attributes.get("center_point_box", 0):
         prepare = Counts.of(dtype, div=2, sub=2, add=2, mul=1)
     else:

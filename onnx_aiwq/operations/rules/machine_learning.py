@@ -7,10 +7,12 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from onnx_aiwq.errors import ModelError, ShapeError
+from onnx_aiwq.operations.arithmetic import dtype_of, power, sigmoid, softmax_line, tanh
 from onnx_aiwq.operations.registry import movement, rule, shape_of, size_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator
 
 _DOMAIN = "ai.onnx.ml"
+_BRANCH_MEMBER = 6  # number of that mode in TreeEnsemble
 
 movement(
     "ArrayFeatureExtractor",
@@ -59,12 +61,11 @@ def _dot(dtype: DType, length: int) -> Counts:
 def _post_transform(dtype: DType, name: str, scores: int) -> Counts:
     """The transform of one row of scores."""
     if name == "LOGISTIC":
-        return Counts.of(dtype, sub=1, root=1, add=1, div=1) * scores
+        return sigmoid(dtype) * scores
     if name == "PROBIT":
         return Counts.of(dtype, mul=2, sub=1, root=1) * scores
     if name in ("SOFTMAX", "SOFTMAX_ZERO") and scores:
-        softmax = Counts.of(dtype, compare=scores - 1, sub=scores, root=scores, add=scores - 1, div=scores)
-        return softmax + Counts.of(dtype, compare=scores if name == "SOFTMAX_ZERO" else 0)
+        return softmax_line(dtype, scores) + Counts.of(dtype, compare=scores if name == "SOFTMAX_ZERO" else 0)
     return Counts()
 
 
@@ -202,18 +203,7 @@ def imputer_and_binarizer(op: Operator) -> Counts:
     Reference:
         ONNX operators: ai.onnx.ml Imputer, Binarizer.
     """
-    tensor = op.input(0)
-    if tensor is None:
-        raise ShapeError("X is absent")
-    return Counts.of(tensor.dtype, compare=size_of(tensor, "X"))
-
-
-def _power(dtype: DType, exponent: float) -> Counts:
-    """x^e: square and multiply for a small positive integer e, else exp(e ln x)."""
-    if exponent == int(exponent) and 1 <= exponent <= 64:
-        whole = int(exponent)
-        return Counts.of(dtype, mul=whole.bit_length() + whole.bit_count() - 2)
-    return Counts() if exponent == 0 else Counts.of(dtype, root=2, mul=1)
+    return Counts.of(dtype_of(op.input(0)), compare=size_of(op.input(0), "X"))
 
 
 def _kernel(op: Operator, dtype: DType, features: int) -> Counts:
@@ -228,8 +218,8 @@ def _kernel(op: Operator, dtype: DType, features: int) -> Counts:
         return dot
     affine = Counts.of(dtype, mul=0 if gamma == 1.0 else 1, add=0 if coef0 == 0.0 else 1)
     if kind == "POLY":
-        return dot + affine + _power(dtype, degree)
-    return dot + affine + Counts.of(dtype, mul=1, root=1, sub=1, add=1, div=1)
+        return dot + affine + power(dtype, degree)
+    return dot + affine + tanh(dtype)
 
 
 @rule("SVMClassifier", family="machine-learning", domain=_DOMAIN)
@@ -242,7 +232,7 @@ def svm_classifier(op: Operator) -> Counts:
         P = 1 / (1 + exp(prob_a * D + prob_b)). Without support vectors: S[n, c] = X[n] . W[c] + rho[0].
     Basic operations:
         Kernels per row and vector: LINEAR F mul, F - 1 add; POLY 1 mul (gamma, unless 1), 1 add (coef0, unless 0) and
-        the power by square and multiply; SIGMOID the same affine map and tanh (1 mul, 1 root, 1 sub, 1 add, 1 div);
+        the power as in Pow; SIGMOID the same affine map and tanh (1 mul, 1 root, 1 sub, 1 add, 1 div);
         RBF F sub, F mul, F - 1 add, 1 mul, 1 root. Per pair of u vectors u mul, u - 1 add, 1 add (rho), 1 compare and
         1 add (vote); probabilities per pair 1 mul, 2 add, 1 root, 1 div. C - 1 compare for the label. post_transform
         as in LinearClassifier.
@@ -269,10 +259,9 @@ def svm_classifier(op: Operator) -> Counts:
     products = (classes - 1) * vectors
     row = _kernel(op, dtype, features) * vectors
     row += Counts.of(dtype, mul=products, add=max(products - pairs, 0) + 2 * pairs, compare=pairs)
-    probabilities = bool(_listed(op, "prob_a"))
-    if probabilities:
+    if _listed(op, "prob_a"):
         row += Counts.of(dtype, mul=1, add=2, root=1, div=1) * pairs
-    row += _post_transform(dtype, transform, classes if probabilities else pairs)
+    row += _post_transform(dtype, transform, classes if _listed(op, "prob_a") else pairs)
     return (row + Counts.of(dtype, compare=classes - 1)) * rows
 
 
@@ -347,20 +336,41 @@ def _forest(op: Operator, trees: Iterable[_Tree], targets: int, base: int, aggre
     return Counts.of(read, compare=sum(tree.tests for tree in trees)), sums
 
 
+def _columns(op: Operator, *names: str) -> tuple[tuple[Any, ...], ...]:
+    """Attributes that list one value per node or weight, as rows.
+
+    Raises:
+        ModelError: if they are not equally long.
+    """
+    columns = [_listed(op, name) for name in names]
+    if len({len(column) for column in columns}) > 1:
+        lengths = ", ".join(f"{name} {len(column)}" for name, column in zip(names, columns, strict=True))
+        raise ModelError(f"the attributes of {op.op_type} {op.name!r} should be equally long, but are: {lengths}")
+    return tuple(zip(*columns, strict=True))
+
+
+def _base_values(op: Operator, targets: int) -> int:
+    """How many base values there are; large tensors are not loaded, but have one value per target."""
+    listed = _listed(op, "base_values") or _listed(op, "base_values_as_tensor")
+    withheld = "base_values_as_tensor" in op.attributes and op.attributes["base_values_as_tensor"] is None
+    return len(listed) or (targets if withheld else 0)
+
+
 def _listed_trees(op: Operator, prefix: str) -> list[_Tree]:
     """The trees of TreeEnsembleClassifier and TreeEnsembleRegressor, whose weights have the given prefix."""
-    nodes = tuple(zip(_listed(op, "nodes_treeids"), _listed(op, "nodes_nodeids"), strict=True))
-    lists = (_listed(op, name) for name in ("nodes_modes", "nodes_truenodeids", "nodes_falsenodeids"))
+    names = ("treeids", "nodeids", "modes", "truenodeids", "falsenodeids")
+    nodes = _columns(op, *(f"nodes_{name}" for name in names))
     children: dict[Hashable, tuple[Hashable, ...]] = {}
-    for (tree, node), mode, when_true, when_false in zip(nodes, *lists, strict=True):
+    for tree, node, mode, when_true, when_false in nodes:
         if mode != "LEAF":
             children[tree, node] = ((tree, when_true), (tree, when_false))
     weights: dict[Hashable, int] = {}
-    for key in zip(_listed(op, f"{prefix}_treeids"), _listed(op, f"{prefix}_nodeids"), strict=True):
+    for key in _columns(op, f"{prefix}_treeids", f"{prefix}_nodeids"):
         weights[key] = weights.get(key, 0) + 1
     below = {child for pair in children.values() for child in pair}
     tests = dict.fromkeys(children, 1)
-    return [_walk(node, children, tests, weights) for node in nodes if node not in below]
+    roots = [(tree, node) for tree, node, *_ in nodes if (tree, node) not in below]
+    return [_walk(root, children, tests, weights) for root in roots]
 
 
 @rule("TreeEnsembleClassifier", family="machine-learning", domain=_DOMAIN)
@@ -385,7 +395,7 @@ def tree_ensemble_classifier(op: Operator) -> Counts:
     """
     rows, _ = _rows_and_features(op)
     scores, labels = len(set(_listed(op, "class_ids"))), _number_of_labels(op)
-    base = len(_listed(op, "base_values") or _listed(op, "base_values_as_tensor"))
+    base = _base_values(op, scores)
     tests, sums = _forest(op, _listed_trees(op, "class"), scores, base, "SUM")
     dtype = _score_dtype(op, 1)
     if not (scores == 1 and labels == 2):
@@ -415,23 +425,28 @@ def tree_ensemble_regressor(op: Operator) -> Counts:
     """
     rows, _ = _rows_and_features(op)
     targets = int(op.attributes.get("n_targets", 1))
-    base = len(_listed(op, "base_values") or _listed(op, "base_values_as_tensor"))
+    base = _base_values(op, targets)
     aggregate = op.attributes.get("aggregate_function", "SUM")
     tests, sums = _forest(op, _listed_trees(op, "target"), targets, base, aggregate)
     transform = _post_transform(_score_dtype(op), op.attributes.get("post_transform", "NONE"), targets)
     return (tests + sums + transform) * rows
 
 
-def _tests_per_node(op: Operator) -> list[int]:
-    """Comparisons of each test: one, or one per member of a set for BRANCH_MEMBER (mode 6)."""
+def _tests_per_node(op: Operator, nodes: int) -> list[int]:
+    """Comparisons of each test: one, or one per member of a set for BRANCH_MEMBER."""
+    if "membership_values" not in op.attributes:
+        return [1] * nodes
+    modes = _listed(op, "nodes_modes")
+    if op.attributes["membership_values"] is None or len(modes) != nodes:
+        raise ShapeError("the sets of TreeEnsemble are too large to be loaded, so that their sizes are not known")
     members: list[int] = [0]
     for value in _listed(op, "membership_values"):
-        if value != value:
+        if math.isnan(value):
             members.append(0)
         else:
             members[-1] += 1
     sets = iter(members)
-    return [next(sets, 1) if mode == 6 else 1 for mode in _listed(op, "nodes_modes")]
+    return [next(sets, 1) if mode == _BRANCH_MEMBER else 1 for mode in modes]
 
 
 @rule("TreeEnsemble", family="machine-learning", domain=_DOMAIN)
@@ -453,14 +468,13 @@ def tree_ensemble(op: Operator) -> Counts:
         ONNX operators: ai.onnx.ml TreeEnsemble.
     """
     rows, _ = _rows_and_features(op)
-    tests = _tests_per_node(op)
-    names = ("nodes_truenodeids", "nodes_trueleafs", "nodes_falsenodeids", "nodes_falseleafs")
+    nodes = _columns(op, "nodes_truenodeids", "nodes_trueleafs", "nodes_falsenodeids", "nodes_falseleafs")
     children: dict[Hashable, tuple[Hashable, ...]] = {}
-    for node, (yes, yes_leaf, no, no_leaf) in enumerate(zip(*(_listed(op, name) for name in names), strict=True)):
+    for node, (yes, yes_leaf, no, no_leaf) in enumerate(nodes):
         pair = (("leaf" if yes_leaf else "node", yes), ("leaf" if no_leaf else "node", no))
         children["node", node] = pair
     weights: dict[Hashable, int] = {("leaf", leaf): 1 for leaf in range(len(_listed(op, "leaf_targetids")))}
-    costs: dict[Hashable, int] = {("node", node): number for node, number in enumerate(tests)}
+    costs: dict[Hashable, int] = {("node", node): number for node, number in enumerate(_tests_per_node(op, len(nodes)))}
     trees = [_walk(("node", root), children, costs, weights) for root in _listed(op, "tree_roots")]
     targets = int(op.attributes.get("n_targets", 1))
     aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[op.attributes.get("aggregate_function", 1)]

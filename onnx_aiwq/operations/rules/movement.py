@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnx_aiwq.operations.arithmetic import known_scalar
 from onnx_aiwq.operations.registry import movement, rule, size_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator
 
@@ -180,5 +181,4 @@ def dropout(op: Operator) -> Counts:
     if training is None or (training.value is not None and not training.value.any()):
         return Counts()
     ratio = op.input(1)
-    known = 0.5 if ratio is None else None if ratio.value is None else float(ratio.value.reshape(-1)[0])
-    return _dropout_in_training(op, known)
+    return _dropout_in_training(op, 0.5 if ratio is None else known_scalar(ratio))

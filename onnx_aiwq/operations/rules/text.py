@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.operations.arithmetic import dtype_of
 from onnx_aiwq.operations.registry import movement, rule, shape_of
 from onnx_aiwq.vocabulary import Counts, Operator
 
@@ -39,11 +40,12 @@ def tfidf_vectorizer(op: Operator) -> Counts:
     Reference:
         ONNX operators: TfIdfVectorizer.
     """
-    output = op.output(0)
-    if output is None:
-        raise ShapeError("the output of TfIdfVectorizer is absent")
+    needed = ("mode", "min_gram_length", "max_gram_length", "max_skip_count")
+    missing = [name for name in needed if name not in op.attributes]
+    if missing or not shape_of(op.input(0), "X") or not shape_of(op.output(0), "Y"):
+        raise ShapeError(f"TfIdfVectorizer needs rows of tokens and the attributes {', '.join(needed)}")
     *rows, tokens = shape_of(op.input(0), "X")
-    *_, entries = shape_of(output, "Y")
+    *_, entries = shape_of(op.output(0), "Y")
     count = rows[0] if rows else 1
     grams = 0
     for length in range(op.attributes["min_gram_length"], op.attributes["max_gram_length"] + 1):
@@ -52,4 +54,4 @@ def tfidf_vectorizer(op: Operator) -> Counts:
     mode = op.attributes["mode"]
     weighted = entries if mode != "TF" and op.attributes.get("weights") else 0
     capped = entries if mode == "IDF" else 0
-    return Counts.of(output.dtype, add=grams, mul=weighted, compare=capped) * count
+    return Counts.of(dtype_of(op.output(0)), add=grams, mul=weighted, compare=capped) * count
