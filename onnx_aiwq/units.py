@@ -9,7 +9,9 @@ JOULES_PER_KWH = 3.6e6
 SECONDS_PER_HOUR = 3600.0
 BITS_PER_BYTE = 8
 
-_PREFIXES = {-21: "z", -18: "a", -15: "f", -12: "p", -9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
+_PREFIXES = dict(
+    zip(range(-21, 19, 3), ("z", "a", "f", "p", "n", "u", "m", "", "k", "M", "G", "T", "P", "E"), strict=True)
+)
 
 
 def format_si(value: float | None, unit: str = "", digits: int = 3) -> str:

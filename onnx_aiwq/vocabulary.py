@@ -121,7 +121,7 @@ class Counts:
         numbers = (add, sub, mul, div, root, compare)
         if macs < 0 or any(number < 0 for number in numbers):
             raise ValueError(f"negative count: {dict(zip(BasicOp, numbers, strict=True))}, macs {macs}")
-        stored = {(dtype, op): number for op, number in zip(BasicOp, numbers, strict=True) if number}
+        stored = {(dtype, op): number for op, number in zip(BasicOp, numbers, strict=True) if number != 0}
         return cls(MappingProxyType(stored), macs)
 
     def __add__(self, other: Counts) -> Counts:
@@ -138,7 +138,7 @@ class Counts:
             raise ValueError(f"counts cannot be repeated {factor} times")
         if factor == 1:
             return self
-        scaled = {key: number * factor for key, number in self.operations.items() if number * factor}
+        scaled = {key: number * factor for key, number in self.operations.items() if factor != 0}
         return Counts(MappingProxyType(scaled), self.macs * factor)
 
     __rmul__ = __mul__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ import onnx
 
 from onnx_aiwq.errors import ShapeError, suggestion
 from onnx_aiwq.graph.attributes import domain_of
-from onnx_aiwq.graph.shapes import Entry, ShapeEngine, Symbols, known_entry, schema_of, typed_entry
+from onnx_aiwq.graph.entries import Entry, known_entry, typed_entry
+from onnx_aiwq.graph.shapes import ShapeEngine, onnx_type, schema_of
+from onnx_aiwq.graph.symbols import Symbols
 from onnx_aiwq.graph.walk import Entries, Place, Walk
 from onnx_aiwq.loading import Skeleton, read_skeleton
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
@@ -56,6 +58,8 @@ class Graph:
         bindings: symbolic dimensions that the caller bound.
         assumed_bindings: symbolic dimensions that nobody bound, and the value taken (1).
         warnings: assumptions and contradictions that a user should know.
+        symbol_names: alias that formulas use -> name of the dimension, in a symbolic graph.
+        request: what the graph was made from.
     """
 
     model: ModelInfo
@@ -67,6 +71,14 @@ class Graph:
     bindings: Mapping[str, int]
     assumed_bindings: Mapping[str, int]
     warnings: tuple[str, ...]
+    symbol_names: Mapping[str, str] = field(default_factory=dict)
+    request: _Request | None = field(default=None, repr=False, compare=False)
+
+    def symbolic(self) -> Graph:
+        """The same graph with a `symbolic.Formula` for every dimension that nobody bound, instead of 1."""
+        if self.request is None or not self.assumed_bindings:
+            return self
+        return _walked(self.request, symbolic=True)
 
     @functools.cached_property
     def dag(self) -> nx.DiGraph[str]:
@@ -123,13 +135,27 @@ def load(
         ModelError: if the file is not a well-formed ONNX model.
         ShapeError: if a binding, shape or value does not fit the model.
     """
-    skeleton = read_skeleton(source)
+    return _walked(_Request(read_skeleton(source), _checked_bindings(bind or {}), shapes or {}, values or {}))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What a graph was asked for, so that it can be walked again with other dimensions."""
+
+    skeleton: Skeleton
+    bind: Mapping[str, int]
+    shapes: Mapping[str, Sequence[int]]
+    values: Mapping[str, ArrayLike]
+
+
+def _walked(request: _Request, *, symbolic: bool = False) -> Graph:
+    skeleton = request.skeleton
     proto = skeleton.proto
-    symbols = Symbols(_checked_bindings(bind or {}))
+    symbols = Symbols(request.bind, symbolic=symbolic)
     opsets = {domain_of(item.domain): item.version for item in proto.opset_import} or {"": 1}
     engine = ShapeEngine(opsets, symbols)
     walk = Walk(skeleton, engine)
-    inputs = _input_entries(proto.graph, symbols, shapes or {}, values or {})
+    inputs = _input_entries(proto.graph, symbols, request.shapes, request.values)
     place = Place(opsets, declared=_declared(proto.graph))
     outputs = walk.run_graph(proto.graph, dict(inputs), place)
     symbols.check_all_used()
@@ -143,6 +169,8 @@ def load(
         bindings=symbols.bound,
         assumed_bindings=symbols.assumed,
         warnings=(*walk.warnings, *_shape_warnings(engine.contradicted)),
+        symbol_names=symbols.names,
+        request=request,
     )
 
 
@@ -333,12 +361,7 @@ def _body_of(
     """The function body at the operator's opset version; bodies that depend on types and attributes are built."""
     version = operator.version
     if schema.has_context_dependent_function:
-        types = [
-            onnx.helper.make_tensor_type_proto(int(entry.value.dtype or 0), entry.shape).SerializeToString()
-            if entry is not None
-            else b""
-            for entry in entries
-        ]
+        types = [onnx_type(entry).SerializeToString() if entry is not None else b"" for entry in entries]
         usable = [v for v in schema.context_dependent_function_opset_versions if v <= version]
         if usable:
             built = schema.get_context_dependent_function_with_opset_version(

@@ -16,7 +16,8 @@ import onnx_ir as ir
 
 from onnx_aiwq.errors import ModelError
 from onnx_aiwq.graph.attributes import version_of
-from onnx_aiwq.graph.shapes import Entry, typed_entry
+from onnx_aiwq.graph.entries import Entry, typed_entry
+from onnx_aiwq.graph.symbols import library_shape
 from onnx_aiwq.graph.validation import captured_names, describe, subgraphs_of
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _merged(walk: Walk, name: str, alternatives: Sequence[Entry]) -> Entry:
         ]
     entry = walk.alias(alternatives[0], name)
     entry.value.const_value = None
-    entry.value.shape = None if merged is None else ir.Shape(merged)
+    entry.value.shape = None if merged is None else library_shape(merged)
     return replace(entry, dynamic=True, constant=False, data=None, origins=frozenset())
 
 
@@ -237,7 +238,7 @@ def _collect(
             axis = axes[index - carried] if axes else 0
             dims = list(result.shape)
             dims.insert(axis if axis >= 0 else len(dims) + 1 + axis, trips)
-            entry.value.shape = ir.Shape(dims)
+            entry.value.shape = library_shape(dims)
         entry.value.const_value = None
         outputs.append(replace(entry, constant=False, data=None, origins=frozenset()))
     return outputs

@@ -12,22 +12,24 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_shape_inference as osi
 
-from onnx_aiwq.errors import ShapeError, suggestion
-from onnx_aiwq.vocabulary import DType, Tensor
+from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, ONNX_NUMBERS, Entry
+from onnx_aiwq.graph.folding import evaluate
+from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape
+from onnx_aiwq.vocabulary import DType
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FOLDING_LIMIT_ELEMENTS = 4096  # larger constants are known to be constant, but their elements are not computed
 # The libraries log what they cannot infer; the gap shows in our own report, so their lines would only repeat it.
 logging.getLogger("onnx_shape_inference").setLevel(logging.CRITICAL)
 
@@ -36,112 +38,6 @@ _NONDETERMINISTIC = frozenset(
 )
 # Operators whose result is the same numbers in another arrangement: a dequantised tensor stays one.
 _REARRANGING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-
-
-class Symbols:
-    """Values of symbolic dimensions: what the user bound, and what had to be assumed.
-
-    Attributes:
-        bound: name -> value as given by the user.
-        assumed: name -> 1 for every symbol that was needed and not bound.
-    """
-
-    def __init__(self, bound: Mapping[str, int]) -> None:
-        self.bound = dict(bound)
-        self.assumed: dict[str, int] = {}
-        self._used: set[str] = set()
-
-    def resolve(self, name: str) -> int:
-        """The value of a symbol; 1, noted as an assumption, when nobody bound it."""
-        self._used.add(name)
-        if name in self.bound:
-            return self.bound[name]
-        self.assumed[name] = 1
-        return 1
-
-    def check_all_used(self) -> None:
-        """Raise `ShapeError` for bound names that the model does not have."""
-        known = sorted(self._used)
-        for name in self.bound:
-            if name not in self._used:
-                listed = ", ".join(known) or "none"
-                raise ShapeError(
-                    f"--bind {name}: the model has no dimension of this name (its symbolic dimensions: {listed});"
-                    f"{suggestion(name, known) or ' bind one of these'}"
-                )
-
-
-@dataclass(slots=True)
-class Entry:
-    """What is known of one tensor while the graph is walked.
-
-    Attributes:
-        value: name, type and shape in the form that the libraries take.
-        data: the elements where they are known and few.
-        constant: whether no run-time input decides the tensor.
-        dynamic: whether a symbolic dimension or run-time data decides its shape.
-        quantized: the integer type that it was dequantised from.
-        origins: names of the constants (weights) that a constant tensor is made of.
-    """
-
-    value: ir.Value
-    data: NDArray[np.generic] | None = None
-    constant: bool = False
-    dynamic: bool = False
-    quantized: DType | None = None
-    origins: frozenset[str] = frozenset()
-    _tensor: Tensor | None = field(default=None, repr=False)
-
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        shape = self.value.shape
-        if shape is None or not all(isinstance(dim, int) for dim in shape.dims):
-            return None
-        return tuple(int(dim) for dim in shape.dims)
-
-    def tensor(self) -> Tensor:
-        """The frozen view that rules and reports see."""
-        if self._tensor is None:
-            self._tensor = Tensor(
-                name=self.value.name or "",
-                dtype=_dtype(self.value),
-                shape=self.shape,
-                value=self.data,
-                constant=self.constant,
-                quantized=self.quantized,
-            )
-        return self._tensor
-
-
-def _dtype(value: ir.Value) -> DType:
-    dtype = value.dtype
-    return DType.UNDEFINED if dtype is None else DType.from_onnx(int(dtype))
-
-
-def known_entry(name: str, dtype: int, data: NDArray[np.generic]) -> Entry:
-    """A constant whose elements are at hand."""
-    return _with_data(typed_entry(name, dtype, data.shape, constant=True), data)
-
-
-def typed_entry(name: str, dtype: int, shape: Sequence[int] | None, *, constant: bool = False) -> Entry:
-    """A tensor of which type and shape are known, and nothing else."""
-    value = ir.Value(
-        name=name,
-        shape=None if shape is None else ir.Shape(shape),
-        type=ir.TensorType(ir.DataType(dtype)) if dtype in _ONNX_NUMBERS else None,
-    )
-    return Entry(value, constant=constant, origins=frozenset({name}) if constant else frozenset())
-
-
-_ONNX_NUMBERS = frozenset(int(dtype) for dtype in ir.DataType)
-
-
-def _with_data(entry: Entry, data: NDArray[np.generic]) -> Entry:
-    if data.size <= FOLDING_LIMIT_ELEMENTS:
-        entry.data = data
-        if entry.value.const_value is None and entry.value.dtype is not None:
-            entry.value.const_value = ir.tensor(data, dtype=entry.value.dtype, name=entry.value.name)
-    return entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +96,11 @@ class ShapeEngine:
         function = osi.registry.get(call.domain, call.proto.op_type, version=call.version)
         if function is None:
             return
+        for entry in inputs:
+            if entry is not None and entry.data is not None and entry.data.dtype == object and entry.data.ndim < 2:
+                context.set_symbolic_value(
+                    entry.value, [library_dim(element) for element in entry.data.reshape(-1).tolist()]
+                )
         node = ir.Node(
             call.domain,
             call.proto.op_type,
@@ -220,33 +121,28 @@ class ShapeEngine:
             self._merge_declared(value, declared)
         if value.shape is None:
             return
-        dims: list[int] = []
-        for axis, dim in enumerate(value.shape.dims):
-            if isinstance(dim, int) and dim >= 0:
-                dims.append(dim)
-            else:
-                dims.append(self.symbols.resolve(f"{value.name}_dim{axis}"))
-        value.shape = ir.Shape(dims)
+        dims = [self.symbols.read(dim, f"{value.name}_dim{axis}") for axis, dim in enumerate(value.shape.dims)]
+        value.shape = library_shape(dims)
 
     def _merge_declared(self, value: ir.Value, declared: onnx.TypeProto) -> None:
         if not declared.HasField("tensor_type"):
             return
         tensor_type = declared.tensor_type
-        if value.dtype is None and tensor_type.elem_type in _ONNX_NUMBERS and tensor_type.elem_type:
+        if value.dtype is None and tensor_type.elem_type in ONNX_NUMBERS and tensor_type.elem_type:
             value.dtype = ir.DataType(tensor_type.elem_type)
         if not tensor_type.HasField("shape"):
             return
         dims = tensor_type.shape.dim
         if value.shape is None:
-            value.shape = ir.Shape([self._declared_dim(value, axis, dim) for axis, dim in enumerate(dims)])
+            value.shape = library_shape(self._declared_dim(value, axis, dim) for axis, dim in enumerate(dims))
             return
         fixed = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in dims]
-        inferred = [dim if isinstance(dim, int) else None for dim in value.shape.dims]
+        inferred = [self._inferred_dim(dim) for dim in value.shape.dims]
         if len(fixed) != len(inferred):
             self._contradict(value, fixed, inferred)
             return
         for known, found in zip(fixed, inferred, strict=True):
-            if known is not None and found is not None and known != found:
+            if known is not None and isinstance(found, int) and known != found:
                 self._contradict(value, fixed, inferred)
                 return
         # What only run-time data decides may still be declared by the author of the file.
@@ -254,7 +150,13 @@ class ShapeEngine:
             found if found is not None else self._declared_dim(value, axis, dims[axis])
             for axis, found in enumerate(inferred)
         ]
-        value.shape = ir.Shape(merged)
+        value.shape = library_shape(merged)
+
+    def _inferred_dim(self, dim: int | ir.SymbolicDim) -> int | None:
+        """A dimension as the library found it, None where it is open; no symbol is made up for it yet."""
+        shape = plain_shape(ir.Shape([dim]))
+        known = shape is not None and self.symbols.knows(shape[0])
+        return shape[0] if shape is not None and known else None
 
     def _declared_dim(self, value: ir.Value, axis: int, dim: onnx.TensorShapeProto.Dimension) -> int:
         if dim.HasField("dim_value") and dim.dim_value >= 0:
@@ -291,18 +193,16 @@ class ShapeEngine:
     ) -> None:
         """Find the elements of small outputs: the library follows integer vectors, the evaluator does the rest."""
         for entry in entries:
-            data = _propagated(context, entry)
+            data = _propagated(context, entry, self.symbols)
             if data is not None:
-                _with_data(entry, data)
+                entry.set_data(data)
         if all(entry.data is not None for entry in entries) or not _foldable(call, inputs, entries):
             return
-        results = _evaluate(call, [None if entry is None else entry.data for entry in inputs])
+        results = evaluate(call.proto, call.version, [None if entry is None else entry.data for entry in inputs])
         for entry, data in zip(entries, results, strict=False):
-            if data is None:
-                continue
             if entry.shape != data.shape:
-                entry.value.shape = ir.Shape(data.shape)
-            _with_data(entry, data)
+                entry.value.shape = library_shape(data.shape)
+            entry.set_data(data)
 
 
 def _quantized(op_type: str, present: Sequence[Entry]) -> DType | None:
@@ -310,11 +210,11 @@ def _quantized(op_type: str, present: Sequence[Entry]) -> DType | None:
     if not present:
         return None
     if op_type == "DequantizeLinear":
-        return _dtype(present[0].value)
+        return present[0].dtype
     return present[0].quantized if op_type in _REARRANGING else None
 
 
-def _propagated(context: osi.ShapeInferenceContext, entry: Entry) -> NDArray[np.generic] | None:
+def _propagated(context: osi.ShapeInferenceContext, entry: Entry, symbols: Symbols) -> NDArray[np.generic] | None:
     """The elements that the library derived for a small integer tensor, or None."""
     if entry.value.dtype is None or not entry.value.name:
         return None
@@ -322,10 +222,17 @@ def _propagated(context: osi.ShapeInferenceContext, entry: Entry) -> NDArray[np.
         return np.asarray(entry.value.const_value.numpy())
     elements = context.get_symbolic_value(entry.value)
     shape = entry.shape
-    if elements is None or shape is None or not all(isinstance(element, int) for element in elements):
+    if elements is None or shape is None or math.prod(shape) != len(elements):
         return None
-    array = np.asarray(elements, dtype=entry.value.dtype.numpy())
-    return array.reshape(shape) if array.size == int(np.prod(shape, dtype=object)) else None
+    if all(isinstance(element, int) for element in elements):
+        return np.asarray(elements, dtype=entry.value.dtype.numpy()).reshape(shape)
+    formulas = plain_shape(ir.Shape(elements))
+    # The library also marks elements that it does not know with symbols of its own.
+    if formulas is None or not all(isinstance(each, int) or symbols.knows(each) for each in formulas):
+        return None
+    array = np.empty(len(formulas), dtype=object)
+    array[:] = formulas
+    return array.reshape(shape)
 
 
 def _foldable(call: Call, inputs: Sequence[Entry | None], entries: Sequence[Entry]) -> bool:
@@ -336,31 +243,8 @@ def _foldable(call: Call, inputs: Sequence[Entry | None], entries: Sequence[Entr
     present = [entry for entry in inputs if entry is not None]
     if not present or any(entry.data is None for entry in present):
         return False
-    sizes = [entry.shape for entry in entries]
-    return all(shape is None or np.prod(shape, dtype=object) <= FOLDING_LIMIT_ELEMENTS for shape in sizes)
-
-
-def _evaluate(call: Call, arrays: Sequence[NDArray[np.generic] | None]) -> list[NDArray[np.generic] | None]:
-    """Run one node in the reference evaluator; an empty list where it cannot."""
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
-    names = ["" if array is None else f"i{index}" for index, array in enumerate(arrays)]
-    outputs = [f"o{index}" for index in range(len(call.outputs))]
-    node = onnx.NodeProto(op_type=call.proto.op_type, input=names, output=outputs, attribute=call.proto.attribute)
-    feeds = {name: array for name, array in zip(names, arrays, strict=True) if name}
-    graph_inputs = [onnx.ValueInfoProto(name=name) for name in feeds]
-    graph = onnx.GraphProto(
-        node=[node], input=graph_inputs, output=[onnx.ValueInfoProto(name=name) for name in outputs]
-    )
-    model = onnx.ModelProto(graph=graph, ir_version=8, opset_import=[helper.make_opsetid("", call.version)])
-    try:
-        results: list[Any] = ReferenceEvaluator(model).run(None, feeds)
-    except Exception as error:
-        # Folding is an aid: an operator that the evaluator cannot run stays unfolded, with its inferred shape.
-        logging.getLogger(__name__).debug("folding %s: %s", call.proto.op_type, error)
-        return []
-    return [result if isinstance(result, np.ndarray) else np.asarray(result) for result in results]
+    sizes = [math.prod(entry.shape) for entry in entries if entry.shape is not None]
+    return all(isinstance(size, int) and size <= FOLDING_LIMIT_ELEMENTS for size in sizes)
 
 
 def _infer_by_onnx(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> None:
@@ -379,8 +263,8 @@ def _infer_by_onnx(call: Call, inputs: Sequence[Entry | None], values: list[ir.V
     for name, entry in zip(names, inputs, strict=True):
         if entry is None:
             continue
-        types[name] = onnx.helper.make_tensor_type_proto(int(entry.value.dtype or 0), entry.shape)
-        if entry.data is not None:
+        types[name] = onnx_type(entry)
+        if entry.data is not None and entry.data.dtype != object:
             data[name] = onnx.numpy_helper.from_array(entry.data, name)
     try:
         found = onnx.shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=None)
@@ -395,7 +279,16 @@ def _infer_by_onnx(call: Call, inputs: Sequence[Entry | None], values: list[ir.V
         value.dtype = ir.DataType(inferred.tensor_type.elem_type)
         if inferred.tensor_type.HasField("shape"):
             dims = inferred.tensor_type.shape.dim
-            value.shape = ir.Shape([d.dim_value if d.HasField("dim_value") else ir.SymbolicDim(None) for d in dims])
+            value.shape = ir.Shape(
+                [d.dim_value if d.HasField("dim_value") else ir.SymbolicDim(d.dim_param or None) for d in dims]
+            )
+
+
+def onnx_type(entry: Entry) -> onnx.TypeProto:
+    """The type of a tensor as protobuf; formulas stand in it as symbolic dimensions."""
+    shape = entry.shape
+    dims = None if shape is None else [dim if isinstance(dim, int) else str(dim) for dim in shape]
+    return onnx.helper.make_tensor_type_proto(int(entry.value.dtype or 0), dims)
 
 
 @functools.cache

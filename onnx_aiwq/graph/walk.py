@@ -25,7 +25,8 @@ from onnx_aiwq.graph.attributes import (
     with_resolved_attributes,
     without_inputs,
 )
-from onnx_aiwq.graph.shapes import FOLDING_LIMIT_ELEMENTS, Call, Entry, ShapeEngine, known_entry, typed_entry
+from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, Entry, known_entry, typed_entry
+from onnx_aiwq.graph.shapes import Call, ShapeEngine
 from onnx_aiwq.graph.validation import ordered_nodes
 from onnx_aiwq.loading import Skeleton, tensor_values
 from onnx_aiwq.vocabulary import Operator

@@ -12,6 +12,7 @@ from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.registry import shape_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
+_INTEGERS = {dtype.label: dtype for dtype in DType if dtype.is_integer}
 LARGEST_INTEGER_EXPONENT = 64
 """Known integer exponents up to this are squared and multiplied; beyond it a power is exp(y log x)."""
 
@@ -25,6 +26,37 @@ def dtype_of(tensor: Tensor | None, role: str = "the first input") -> DType:
     if tensor is None:
         raise ShapeError(f"{role} is absent")
     return tensor.dtype
+
+
+def product_types(left: DType, right: DType) -> tuple[DType, DType]:
+    """Type of the products (the wider operand, signed if one is) and of their sums (int32); floats keep their type."""
+    if not (left.is_integer and right.is_integer):
+        return left, left
+    unsigned = left.label.startswith("u") and right.label.startswith("u")
+    width = max(left.bits, right.bits)
+    return _INTEGERS[f"{'u' if unsigned else ''}int{width}"], DType.INT32
+
+
+def operand_types(left: Tensor | None, right: Tensor | None) -> tuple[DType, DType]:
+    """`product_types` of two operands; where both were dequantised from integers, a runtime multiplies the integers."""
+    if left is not None and right is not None and left.quantized is not None and right.quantized is not None:
+        return product_types(left.quantized, right.quantized)
+    return dtype_of(left), dtype_of(left)
+
+
+def dot_products(types: tuple[DType, DType], results: int, length: int, bias: Tensor | None = None) -> Counts:
+    """`results` dot products of `length`: the first term is assigned, a bias adds one per result.
+
+    Args:
+        types: of the products and of their sums.
+        results: number of dot products.
+        length: products per dot product.
+        bias: added to every result where present.
+    """
+    products, sums = types
+    pairs = results * length
+    adds = results * max(length - 1, 0) + (0 if bias is None else results)
+    return Counts.of(products, mul=pairs, macs=pairs) + Counts.of(sums, add=adds)
 
 
 def asked_for(op: Operator, index: int) -> bool:

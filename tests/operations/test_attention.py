@@ -1,4 +1,4 @@
-"""Rules of attention against matrix products and softmax lines of self-tallying numbers, as the definitions order them."""
+"""Rules of attention against matrix products and softmax lines of self-tallying numbers, in the defined order."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from oracle import Number, as_basic_operations, numbers
 
 F32, F16, I8, U8, I32, I64 = DType.FLOAT, DType.FLOAT16, DType.INT8, DType.UINT8, DType.INT32, DType.INT64
 MS = "com.microsoft"
@@ -166,6 +166,16 @@ def test_padding_lengths_are_compared_and_joined(mask: Any, causal: int, joined:
     added = joined + (2 * 4 * 3 * 5 if mask is None and not causal else 0)
     expected = plain + Counts.of(F32, add=added) + Counts.of(I64, compare=2 * 5)
     assert counted("Attention", [*shapes, tensor((2,), I64)], is_causal=causal) == expected
+
+
+def test_a_window_is_a_mask_like_the_causal_one() -> None:
+    inputs = [(1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4), (1, 5)]
+    for shapes in (inputs, inputs[:3]):
+        causal = counted("Attention", shapes, is_causal=1)
+        assert counted("Attention", shapes, left_window_size=2, right_window_size=-1) == causal
+        assert counted("Attention", shapes, left_window_size=-1, right_window_size=0, is_causal=1) == causal
+        unbounded = counted("Attention", shapes, left_window_size=-1, right_window_size=-1)
+        assert unbounded == counted("Attention", shapes)
 
 
 def test_attention_by_hand() -> None:

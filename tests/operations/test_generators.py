@@ -114,6 +114,10 @@ def test_multinomial(rows: int, classes: int, samples: int) -> None:
     assert counts.basic_operations() == worst
 
 
+def test_multinomial_without_classes_has_nothing_to_sample() -> None:
+    assert count(operator("Multinomial", [(2, 0)], [(2, 3)], sample_size=3)) == Counts()
+
+
 def test_generators_by_hand() -> None:
     assert count(operator("Range", [(), (), ()], [(4,)])) == Counts.of(DType.FLOAT, add=3)
     assert count(operator("RandomUniform", [], [(2, 3)], low=-1.0)) == Counts.of(DType.FLOAT, mul=6, add=6)

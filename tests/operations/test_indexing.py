@@ -142,6 +142,10 @@ def test_non_max_suppression_that_selects_nothing(limit: Any) -> None:
     assert count(operator("NonMaxSuppression", [(1, 6, 4), (1, 1, 6), limit], [(0, 3)])) == Counts()
 
 
+def test_non_max_suppression_of_no_boxes_costs_nothing() -> None:
+    assert count(operator("NonMaxSuppression", [(1, 0, 4), (1, 2, 0), np.int64(5), (), ()], [(0, 3)])) == Counts()
+
+
 def test_indexing_by_hand() -> None:
     assert count(operator("NonZero", [(2, 3)], [(2, 6)])) == Counts.of(DType.FLOAT, compare=6)
     assert count(operator("Unique", [(5,)], [(5,)])) == Counts.of(DType.FLOAT, compare=12)

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from oracle import Number, as_basic_operations, numbers
 
 OPSET = 22
 F32 = DType.FLOAT

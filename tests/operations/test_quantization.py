@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from oracle import Number, as_basic_operations, numbers
 
 UNKNOWN = "unknown"
 F32, F16, I32, I8, U8 = DType.FLOAT, DType.FLOAT16, DType.INT32, DType.INT8, DType.UINT8

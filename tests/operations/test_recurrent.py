@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracle import Number, as_basic_operations, numbers
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from oracle import Number, as_basic_operations, numbers
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 

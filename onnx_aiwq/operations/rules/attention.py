@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from onnx_aiwq.errors import ShapeError
-from onnx_aiwq.operations.arithmetic import dtype_of, known_scalar, softmax_line, tanh
+from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, known_scalar, softmax_line, tanh
 from onnx_aiwq.operations.registry import rule, shape_of, size_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
@@ -33,11 +33,6 @@ class _Sizes:
         return self.lines * self.keys
 
 
-def _dot_products(dtype: DType, results: int, length: int) -> Counts:
-    pairs = results * length
-    return Counts.of(dtype, add=results * max(length - 1, 0), mul=pairs, macs=pairs)
-
-
 def _softcapped(dtype: DType, scores: int, softcap: float) -> Counts:
     """softcap * tanh(score / softcap); 0 means none."""
     if not softcap:
@@ -48,9 +43,9 @@ def _softcapped(dtype: DType, scores: int, softcap: float) -> Counts:
 
 def _weighted(dtype: DType, sizes: _Sizes, precision: DType, value_dtype: DType) -> Counts:
     """Q K^T, softmax over the keys and the product with V, without scaling, softcap and masks."""
-    products = _dot_products(dtype, sizes.scores, sizes.width)
+    products = dot_products((dtype, dtype), sizes.scores, sizes.width)
     softmax = softmax_line(precision, sizes.keys) * sizes.lines
-    return products + softmax + _dot_products(value_dtype, sizes.lines * sizes.value_width, sizes.keys)
+    return products + softmax + dot_products((value_dtype, value_dtype), sizes.lines * sizes.value_width, sizes.keys)
 
 
 def _is_scaled(op: Operator, width: int) -> bool:
@@ -74,10 +69,11 @@ def _length(tensor: Tensor | None) -> int:
 
 
 def _mask_sums(op: Operator, sizes: _Sizes) -> Counts:
-    """Biases from attn_mask, is_causal and nonpad_kv_seqlen: their sum, and its addition to the scores."""
+    """Biases from attn_mask, is_causal, windows and nonpad_kv_seqlen: their sum, and its addition to the scores."""
     dtype = dtype_of(op.input(0))
     mask, unpadded = op.input(3), op.input(6)
-    causal = bool(op.attributes.get("is_causal"))
+    windows = (op.attributes.get("left_window_size"), op.attributes.get("right_window_size"))
+    causal = bool(op.attributes.get("is_causal")) or any(size not in (None, -1) for size in windows)
     if mask is None and unpadded is None and not causal:
         return Counts()
     add = sizes.scores
@@ -103,14 +99,15 @@ def attention(op: Operator) -> Counts:
     Basic operations:
         In the order of the ONNX function body: 1 mul per element of Q and of K repeated to hq heads (none where the
         scale is 1); per score d mul, d - 1 add; with softcap 1 div, a Tanh, 1 mul (no div and mul where softcap is 1);
-        1 add of the bias where there is a mask, is_causal or nonpad_kv_seqlen; softmax per line of k scores k - 1
-        compare, k sub, k root, k - 1 add, k div, in the type of softmax_precision; per output element k mul, k - 1 add.
-        Where attn_mask is joined with is_causal, 1 add per element of the joined bias (none where the mask is
-        constant); nonpad_kv_seqlen costs b * k int64 compare, and 1 add per element of the bias that it joins. MACs =
-        mul of both matrix products. Masked scores are computed like any other (dense count).
+        1 add of the bias where there is a mask, is_causal, a window or nonpad_kv_seqlen; softmax per line of k scores
+        k - 1 compare, k sub, k root, k - 1 add, k div, in the type of softmax_precision; per output element k mul, k -
+        1 add. Where attn_mask is joined with is_causal or a window, 1 add per element of the joined bias (none where
+        the mask is constant); nonpad_kv_seqlen costs b * k int64 compare, and 1 add per element of the bias that it
+        joins. MACs = mul of both matrix products. Masked scores are computed like any other (dense count).
     Not counted:
-        Masks that follow from the shapes alone; the choice of rows of which every key is masked; repeating heads,
-        concatenation with the past.
+        Masks that follow from the shapes alone (the causal one also where nonpad_kv_seqlen shifts it), adding a bias of
+        zeros where there is no mask, the choice of rows of which every key is masked; repeating heads, concatenation
+        with the past, the square root of the scale.
     Example:
         Q[1, 2, 3, 4], K = V[1, 1, 5, 4], no mask: 30 scores in 6 lines; MACs = 30 * 4 + 24 * 5 = 240; mul = 24 + 40 +
         240 = 304, add = 30 * 3 + 6 * 4 + 24 * 4 = 210, sub = root = div = 30, compare = 24.
@@ -209,7 +206,7 @@ def contrib_attention(op: Operator) -> Counts:
     dtype = dtype_of(op.input(0))
     batch, length, channels = shape_of(op.input(0), "the input")
     results = batch * length * shape_of(op.input(1), "the weight")[1]
-    projection = _dot_products(dtype, results, channels)
+    projection = dot_products((dtype, dtype), results, channels)
     biased = Counts.of(dtype, add=0 if op.input(2) is None else results)
     sums = (op.input(3) is not None) + (op.input(5) is not None)
     return projection + biased + _projected(op, sums, op.input(4), dtype)

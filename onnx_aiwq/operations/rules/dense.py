@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from onnx_aiwq.errors import ShapeError
-from onnx_aiwq.operations.arithmetic import dtype_of, sigmoid, tanh
+from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, operand_types, sigmoid, tanh
 from onnx_aiwq.operations.registry import rule, shape_of, size_of
-from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from onnx_aiwq.vocabulary import Counts, DType, Operator
 
 _SPATIAL = 2  # position of the first spatial dimension in N, C, D1, D2, ...
 
@@ -25,17 +25,10 @@ _ACTIVATIONS: Mapping[str, Callable[[DType], Counts]] = {
 }
 
 
-def _dot_products(dtype: DType, results: int, length: int, bias: Tensor | None = None) -> Counts:
-    """`results` dot products of `length`: the first term is assigned, a bias adds one per result."""
-    pairs = results * length
-    adds = results * max(length - 1, 0) + (0 if bias is None else results)
-    return Counts.of(dtype, add=adds, mul=pairs, macs=pairs)
-
-
 def _convolution(op: Operator) -> Counts:
     results = size_of(op.output(0), "the output")
     taps = math.prod(shape_of(op.input(1), "the weight")[1:])
-    return _dot_products(dtype_of(op.input(0)), results, taps, op.input(2))
+    return dot_products(operand_types(op.input(0), op.input(1)), results, taps, op.input(2))
 
 
 def _activation(op: Operator, results: int) -> Counts:
@@ -55,7 +48,8 @@ def conv(op: Operator) -> Counts:
         for any number of spatial dimensions; g is the group of filter f. NhwcConv stores Y as [n, oh, ow, f].
     Basic operations:
         K = C/G * kh * kw; per output element K mul and K - 1 add, one add more with a bias; MACs = mul.
-        Padding taps are multiplied like any other tap (dense count).
+        Padding taps are multiplied like any other tap (dense count). Where data and weight both come from
+        DequantizeLinear, the products are counted in the wider of the two integer types and the sums in int32.
     Not counted:
         Index arithmetic and the padding itself.
     Example:
@@ -130,7 +124,9 @@ def conv_transpose(op: Operator) -> Counts:
         cells *= _covered(size, kernel, int(stride), int(dilation))
     pairs = math.prod(data) * math.prod(weight[1:])
     bias = 0 if op.input(2) is None else size_of(op.output(0), "the output")
-    return Counts.of(dtype_of(op.input(0)), add=max(pairs - cells, 0) + bias, mul=pairs, macs=pairs)
+    products, sums = operand_types(op.input(0), op.input(1))
+    added = Counts.of(sums, add=max(pairs - cells, 0) + bias)
+    return Counts.of(products, mul=pairs, macs=pairs) + added
 
 
 @rule("MatMul", family="dense")
@@ -140,7 +136,8 @@ def matmul(op: Operator) -> Counts:
     Equation:
         Y[..., m, n] = sum over k of A[..., m, k] * B[..., k, n]; a vector counts as one row (A) or one column (B)
     Basic operations:
-        Per output element K mul and K - 1 add; MACs = mul.
+        Per output element K mul and K - 1 add; MACs = mul. Where both matrices come from DequantizeLinear, the
+        products are counted in the wider of the two integer types and the sums in int32.
     Not counted:
         Broadcasting.
     Example:
@@ -149,7 +146,7 @@ def matmul(op: Operator) -> Counts:
         ONNX operators: MatMul. TO paper, Eq. 3.
     """
     length = shape_of(op.input(0), "the first matrix")[-1]
-    return _dot_products(dtype_of(op.input(0)), size_of(op.output(0), "the output"), length)
+    return dot_products(operand_types(op.input(0), op.input(1)), size_of(op.output(0), "the output"), length)
 
 
 @rule("FusedMatMul", family="dense", domain="com.microsoft")
@@ -172,7 +169,8 @@ def fused_matmul(op: Operator) -> Counts:
     axis = (0 if op.attributes.get("transBatchA") else -2) if transposed else -1
     results = size_of(op.output(0), "the output")
     scaled = results if op.attributes.get("alpha", 1.0) != 1.0 else 0
-    return _dot_products(dtype_of(op.input(0)), results, left[axis]) + Counts.of(dtype_of(op.input(0)), mul=scaled)
+    products = dot_products(operand_types(op.input(0), op.input(1)), results, left[axis])
+    return products + Counts.of(dtype_of(op.input(0)), mul=scaled)
 
 
 def _gemm(op: Operator) -> Counts:
@@ -184,7 +182,8 @@ def _gemm(op: Operator) -> Counts:
     factors = results if alpha != 1.0 else 0
     if bias is not None and beta != 1.0:
         factors += size_of(bias, "the bias")
-    return _dot_products(dtype_of(op.input(0)), results, length, bias) + Counts.of(dtype_of(op.input(0)), mul=factors)
+    products = dot_products(operand_types(op.input(0), op.input(1)), results, length, bias)
+    return products + Counts.of(dtype_of(op.input(0)), mul=factors)
 
 
 @rule("Gemm", family="dense")
@@ -328,7 +327,8 @@ def deform_conv(op: Operator) -> Counts:
         mul=points * corners * (rank - 1) + samples * corners + masked,
         compare=offsets,
     )
-    return sampling + _dot_products(dtype_of(op.input(0)), math.prod(results), math.prod(weight[1:]), op.input(3))
+    types = operand_types(op.input(0), op.input(1))
+    return sampling + dot_products(types, math.prod(results), math.prod(weight[1:]), op.input(3))
 
 
 @rule("MatMulNBits", family="dense", domain="com.microsoft")
@@ -354,4 +354,5 @@ def matmul_nbits(op: Operator) -> Counts:
     known_zero = points is not None and points.value is not None and not points.value.any()
     weights = length * columns
     unpacked = Counts.of(dtype_of(op.input(0)), sub=0 if known_zero else weights, mul=weights)
-    return unpacked + _dot_products(dtype_of(op.input(0)), rows * columns, length, op.input(5))
+    types = (dtype_of(op.input(0)), dtype_of(op.input(0)))
+    return unpacked + dot_products(types, rows * columns, length, op.input(5))

@@ -11,11 +11,17 @@ import math
 
 import numpy as np
 
-from onnx_aiwq.operations.arithmetic import dtype_of, lines_along, lines_from, sigmoid, softmax_line
+from onnx_aiwq.operations.arithmetic import (
+    dot_products,
+    dtype_of,
+    lines_along,
+    lines_from,
+    product_types,
+    sigmoid,
+    softmax_line,
+)
 from onnx_aiwq.operations.registry import rule, shape_of, size_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
-
-_INTEGERS = {dtype.label: dtype for dtype in DType if dtype.is_integer}
 
 
 def _shifts(zero_point: Tensor | None) -> bool:
@@ -49,15 +55,6 @@ def _requantised(dtype: DType, size: int, scales: tuple[Tensor | None, ...], zer
     return Counts.of(dtype, mul=size if scaled else 0) + _rounded(dtype, size, zero_point)
 
 
-def _product_types(left: DType, right: DType) -> tuple[DType, DType]:
-    """Type of the products (the wider operand, signed if one is) and of their sums (int32); floats keep their type."""
-    if not (left.is_integer and right.is_integer):
-        return left, left
-    unsigned = left.label.startswith("u") and right.label.startswith("u")
-    width = max(left.bits, right.bits)
-    return _INTEGERS[f"{'u' if unsigned else ''}int{width}"], DType.INT32
-
-
 def _centred(operand: Tensor | None, zero_point: Tensor | None) -> Counts:
     """Subtraction of a zero point from every element of an operand, in the accumulator's type."""
     size = size_of(operand, "an operand") if _shifts(zero_point) else 0
@@ -65,14 +62,12 @@ def _centred(operand: Tensor | None, zero_point: Tensor | None) -> Counts:
     return Counts.of(DType.INT32 if kind.is_integer else kind, sub=size)
 
 
-def _dot_products(
+def _products(
     results: int, length: int, left: Tensor | None, right: Tensor | None, bias: Tensor | None = None
 ) -> Counts:
-    """`results` dot products of `length`: the first term is assigned, a bias adds one per result."""
-    products, sums = _product_types(dtype_of(left, "the first operand"), dtype_of(right, "the second operand"))
-    pairs = results * length
-    adds = results * max(length - 1, 0) + (0 if bias is None else results)
-    return Counts.of(products, mul=pairs, macs=pairs) + Counts.of(sums, add=adds)
+    """Dot products of integers, in the types of `product_types`."""
+    types = product_types(dtype_of(left, "the first operand"), dtype_of(right, "the second operand"))
+    return dot_products(types, results, length, bias)
 
 
 def _taps(weight: Tensor | None) -> int:
@@ -175,7 +170,7 @@ def conv_integer(op: Operator) -> Counts:
         ONNX operators: ConvInteger. TO paper, Eq. 5.
     """
     data, weight = op.input(0), op.input(1)
-    product = _dot_products(size_of(op.output(0), "the output"), _taps(weight), data, weight)
+    product = _products(size_of(op.output(0), "the output"), _taps(weight), data, weight)
     return product + _centred(data, op.input(2)) + _centred(weight, op.input(3))
 
 
@@ -197,7 +192,7 @@ def matmul_integer(op: Operator) -> Counts:
         ONNX operators: MatMulInteger. TO paper, Eq. 3.
     """
     left, right = op.input(0), op.input(1)
-    product = _dot_products(size_of(op.output(0), "the output"), shape_of(left, "the first matrix")[-1], left, right)
+    product = _products(size_of(op.output(0), "the output"), shape_of(left, "the first matrix")[-1], left, right)
     return product + _centred(left, op.input(2)) + _centred(right, op.input(3))
 
 
@@ -224,7 +219,7 @@ def qlinear_conv(op: Operator) -> Counts:
     """
     data, weight = op.input(0), op.input(3)
     results = size_of(op.output(0), "the output")
-    product = _dot_products(results, _taps(weight), data, weight, op.input(8))
+    product = _products(results, _taps(weight), data, weight, op.input(8))
     scales = (op.input(1), op.input(4), op.input(6))
     requantised = _requantised(dtype_of(op.input(6), "the output scale"), results, scales, op.input(7))
     return product + _centred(data, op.input(2)) + _centred(weight, op.input(5)) + requantised
@@ -252,7 +247,7 @@ def qlinear_matmul(op: Operator) -> Counts:
     """
     left, right = op.input(0), op.input(3)
     results = size_of(op.output(0), "the output")
-    product = _dot_products(results, shape_of(left, "the first matrix")[-1], left, right)
+    product = _products(results, shape_of(left, "the first matrix")[-1], left, right)
     scales = (op.input(1), op.input(4), op.input(6))
     requantised = _requantised(dtype_of(op.input(6), "the output scale"), results, scales, op.input(7))
     return product + _centred(left, op.input(2)) + _centred(right, op.input(5)) + requantised
@@ -279,7 +274,7 @@ def qgemm(op: Operator) -> Counts:
     left, right, out_scale = op.input(0), op.input(3), op.input(7)
     results = size_of(op.output(0), "the output")
     length = shape_of(left, "the first matrix")[0 if op.attributes.get("transA") else 1]
-    product = _dot_products(results, length, left, right, op.input(6))
+    product = _products(results, length, left, right, op.input(6))
     product += _centred(left, op.input(2)) + _centred(right, op.input(5))
     dtype = dtype_of(op.input(1), "the first scale")
     inner = any(_scales(scale) for scale in (op.input(1), op.input(4))) or op.attributes.get("alpha", 1.0) != 1.0
@@ -308,7 +303,7 @@ def matmul_integer_to_float(op: Operator) -> Counts:
     """
     left, right, left_scale, right_scale = op.input(0), op.input(1), op.input(2), op.input(3)
     results = size_of(op.output(0), "the output")
-    product = _dot_products(results, shape_of(left, "the first matrix")[-1], left, right)
+    product = _products(results, shape_of(left, "the first matrix")[-1], left, right)
     product += _centred(left, op.input(4)) + _centred(right, op.input(5))
     scaled = results if _scales(left_scale) or _scales(right_scale) else 0
     if _scales(left_scale) and _scales(right_scale) and not _constant(left_scale, right_scale):
@@ -344,7 +339,7 @@ def dynamic_quantize_matmul(op: Operator) -> Counts:
     size, dtype = size_of(left, "the first matrix"), dtype_of(left)
     results = size_of(op.output(0), "the output")
     quantised = Tensor("", DType.UINT8, shape_of(left, "the first matrix"))
-    product = _dot_products(results, shape_of(left, "the first matrix")[-1], quantised, right)
+    product = _products(results, shape_of(left, "the first matrix")[-1], quantised, right)
     product += Counts.of(DType.INT32, sub=size) + _centred(right, op.input(3))
     combined = size_of(right_scale, "the scale") if _scales(right_scale) else 0
     biased = 0 if op.input(4) is None else results
@@ -396,7 +391,7 @@ def qlinear_mul(op: Operator) -> Counts:
     """
     left, right = op.input(0), op.input(3)
     results = size_of(op.output(0), "the output")
-    products, _ = _product_types(dtype_of(left), dtype_of(right, "the second operand"))
+    products, _ = product_types(dtype_of(left), dtype_of(right, "the second operand"))
     scales = (op.input(1), op.input(4), op.input(6))
     requantised = _requantised(dtype_of(op.input(1), "the first scale"), results, scales, op.input(7))
     centred = _centred(left, op.input(2)) + _centred(right, op.input(5))

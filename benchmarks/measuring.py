@@ -1,0 +1,161 @@
+"""Whole processes measured from outside, and the forms in which their figures are written; standard library only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+TIMEOUT_SECONDS = 300.0
+_BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process from start to exit.
+
+    Attributes:
+        seconds: wall time, start of the interpreter included.
+        peak_bytes: largest resident set that the process ever had; no less than that of the script that started it.
+        stdout: what it wrote.
+        failure: one line that says why it failed, None where it did not.
+    """
+
+    seconds: float
+    peak_bytes: int
+    stdout: str
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Several runs of one command; every run was a fresh process.
+
+    `peak_bytes` is the median over runs as well.
+    """
+
+    seconds: float
+    seconds_min: float
+    seconds_max: float
+    peak_bytes: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `interleaved` saw: the last run of every command, and a summary of those that never failed."""
+
+    last: dict[str, Run]
+    summaries: dict[str, Summary]
+
+
+def run_process(command: Sequence[str], timeout_seconds: float = TIMEOUT_SECONDS) -> Run:
+    """Run a command to its end and return its wall time and its own peak memory.
+
+    The environment is passed on, without what would let one environment see the packages of another.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)
+        timer = threading.Timer(timeout_seconds, process.kill)
+        timer.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            timer.cancel()
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        failure = None
+        if process.returncode:
+            late = seconds >= timeout_seconds
+            failure = f"more than {timeout_seconds:.0f} s" if late else _reason(process.returncode, _text(err))
+        return Run(seconds, usage.ru_maxrss * _BYTES_PER_MAXRSS, _text(out), failure)
+
+
+def summarize(runs: Sequence[Run]) -> Summary:
+    """Median, fastest and slowest of at least one run."""
+    seconds = [run.seconds for run in runs]
+    peak_bytes = int(statistics.median(run.peak_bytes for run in runs))
+    return Summary(statistics.median(seconds), min(seconds), max(seconds), peak_bytes, len(runs))
+
+
+def interleaved(commands: Mapping[str, Sequence[str]], runs: int, timeout_seconds: float = TIMEOUT_SECONDS) -> Results:
+    """Run every command once as warm-up, then all of them in turn, `runs` times over.
+
+    Taking turns spreads a slow moment of the machine over all commands. A command that fails is not run again.
+    """
+    last: dict[str, Run] = {name: run_process(command, timeout_seconds) for name, command in commands.items()}
+    measured: dict[str, list[Run]] = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, command in commands.items():
+            if last[name].failure is None:
+                last[name] = run_process(command, timeout_seconds)
+                measured[name].append(last[name])
+    summaries = {
+        name: summarize(measured[name]) for name, run in last.items() if run.failure is None and measured[name]
+    }
+    return Results(last, summaries)
+
+
+def find_aiwq(given: str | None) -> Path:
+    """The `aiwq` to measure: the one given, else the one beside this interpreter, else the first on PATH.
+
+    Raises SystemExit when there is none.
+    """
+    beside = Path(sys.executable).parent / "aiwq"
+    found = given or (str(beside) if beside.exists() else shutil.which("aiwq"))
+    if found is None or not Path(found).exists():
+        raise SystemExit("no aiwq command found: install the package (pip install .) or name one with --aiwq PATH")
+    return Path(found).absolute()
+
+
+def python_beside(command: Path) -> str:
+    """The interpreter of the environment that a console script belongs to."""
+    return str(command.parent / "python")
+
+
+def report_progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_result(text: str, output: Path | None) -> None:
+    """Write to the file, or to stdout where none is given."""
+    if output is None:
+        print(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: first column to the left, all others to the right."""
+    rule = ["---", *["--:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+def times(ratio: float) -> str:
+    """A ratio with two significant digits or more."""
+    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:,.0f}x"
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+def _reason(code: int, stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return (lines[-1] if lines else f"ended with code {code} and said nothing")[:160]

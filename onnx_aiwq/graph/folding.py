@@ -1,0 +1,201 @@
+"""Elements of small tensors: constant folding by the reference evaluator, shape arithmetic with formulas by numpy."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_aiwq.symbolic import UndecidableError, at_least, at_most, simplified
+
+Array = NDArray[Any]
+
+
+def evaluate(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Array]:
+    """The outputs of one node of ai.onnx for known inputs; an empty list where they cannot be computed.
+
+    Args:
+        node: with its own attributes; names do not matter.
+        version: opset version.
+        arrays: one per input, None where an optional input is absent; object arrays hold formulas.
+    """
+    if any(array is not None and array.dtype == object for array in arrays):
+        return _evaluate_formulas(node, arrays)
+    return _evaluate_by_reference(node, version, arrays)
+
+
+def _evaluate_by_reference(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Array]:
+    from onnx.reference import ReferenceEvaluator
+
+    names = ["" if array is None else f"i{index}" for index, array in enumerate(arrays)]
+    outputs = [f"o{index}" for index in range(len(node.output))]
+    alone = onnx.NodeProto(op_type=node.op_type, input=names, output=outputs, attribute=node.attribute)
+    feeds = {name: array for name, array in zip(names, arrays, strict=True) if name}
+    graph = onnx.GraphProto(
+        node=[alone],
+        input=[onnx.ValueInfoProto(name=name) for name in feeds],
+        output=[onnx.ValueInfoProto(name=name) for name in outputs],
+    )
+    model = onnx.ModelProto(graph=graph, ir_version=8, opset_import=[onnx.helper.make_opsetid("", version)])
+    try:
+        results: list[Any] = ReferenceEvaluator(model).run(None, feeds)
+    except Exception as error:
+        # Folding is an aid: an operator that the evaluator cannot run stays unfolded, with its inferred shape.
+        logging.getLogger(__name__).debug("folding %s: %s", node.op_type, error)
+        return []
+    return [np.asarray(result) for result in results]
+
+
+def _evaluate_formulas(node: onnx.NodeProto, arrays: Sequence[Array | None]) -> list[Array]:
+    function = _BY_FORMULA.get(node.op_type)
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if function is None or arrays[0] is None:
+        return []
+    try:
+        result = function(attributes, *arrays)
+    except (UndecidableError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        logging.getLogger(__name__).debug("folding %s: %s", node.op_type, error)
+        return []
+    results = result if isinstance(result, list) else [result]
+    return [_narrowed(np.asarray(each)) for each in results]
+
+
+def _narrowed(array: Array) -> Array:
+    """An int64 array where no formula is left among the elements."""
+    if array.dtype != object:
+        return array
+    flat = [simplified(element) for element in array.reshape(-1)]
+    if all(isinstance(element, int | np.integer | np.bool_) for element in flat):
+        is_truth = bool(flat) and all(isinstance(element, bool | np.bool_) for element in flat)
+        return np.asarray(flat, dtype=bool if is_truth else np.int64).reshape(array.shape)
+    narrowed = np.empty(len(flat), dtype=object)
+    narrowed[:] = flat
+    return narrowed.reshape(array.shape)
+
+
+Attributes = Mapping[str, Any]
+
+
+def _elementwise(function: Callable[..., Any]) -> Callable[..., Array]:
+    """Apply a function of numbers element by element, with numpy's broadcasting."""
+
+    def apply(_: Attributes, *operands: Array) -> Array:
+        several = np.broadcast_arrays(*operands)
+        flat = [function(*elements) for elements in zip(*(each.reshape(-1) for each in several), strict=True)]
+        result = np.empty(len(flat), dtype=object)
+        result[:] = flat
+        return result.reshape(several[0].shape)
+
+    return apply
+
+
+def _divided(left: Any, right: Any) -> Any:
+    """Integer division as ONNX defines it, truncated; dimensions are never negative."""
+    if isinstance(left, float | np.floating) or isinstance(right, float | np.floating):
+        raise TypeError("a quotient of real numbers is no formula")
+    return left // right
+
+
+def _gather(attributes: Attributes, data: Array, indices: Array) -> Array:
+    return np.take(data, indices.astype(np.int64), axis=attributes.get("axis", 0))
+
+
+def _concat(attributes: Attributes, *parts: Array) -> Array:
+    return np.concatenate([part.astype(object) for part in parts], axis=attributes["axis"])
+
+
+def _axes(attributes: Attributes, axes: Array | None) -> list[int]:
+    given = attributes.get("axes") if axes is None else axes.reshape(-1)
+    return [] if given is None else [int(axis) for axis in given]
+
+
+def _unsqueeze(attributes: Attributes, data: Array, axes: Array | None = None) -> Array:
+    return np.expand_dims(data, tuple(_axes(attributes, axes)))
+
+
+def _squeeze(attributes: Attributes, data: Array, axes: Array | None = None) -> Array:
+    return np.squeeze(data, tuple(_axes(attributes, axes)) or None)
+
+
+def _slice(attributes: Attributes, data: Array, *bounds: Array | None) -> Array:
+    given: list[Any] = list(bounds) or [attributes["starts"], attributes["ends"], attributes.get("axes")]
+    starts, ends = ([int(value) for value in np.asarray(each).reshape(-1)] for each in given[:2])
+    axes = range(len(starts)) if len(given) < 3 or given[2] is None else [int(a) for a in np.asarray(given[2])]
+    steps = [1] * len(starts) if len(given) < 4 or given[3] is None else [int(s) for s in np.asarray(given[3])]
+    index: list[slice] = [slice(None)] * data.ndim
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        # A reversed slice that ends before the first element is written with the most negative integer.
+        index[axis] = slice(start, None if step < 0 and end <= -data.shape[axis] - 1 else end, step)
+    return data[tuple(index)]
+
+
+def _split(attributes: Attributes, data: Array, sizes: Array | None = None) -> list[Array]:
+    if sizes is None:
+        raise ValueError("split into parts of unknown sizes")
+    return np.split(data, np.cumsum(sizes.astype(np.int64))[:-1], axis=attributes.get("axis", 0))
+
+
+def _reshape(attributes: Attributes, data: Array, shape: Array) -> Array:
+    return data.reshape([int(size) for size in shape])
+
+
+def _reduced(function: Callable[[list[Any]], Any]) -> Callable[..., Array]:
+    def reduce(attributes: Attributes, data: Array, axes: Array | None = None) -> Array:
+        if data.ndim != 1:
+            raise ValueError("only vectors are reduced by formula")
+        keep = attributes.get("keepdims", 1)
+        result = np.empty((1,) if keep else (), dtype=object)
+        result[...] = function(list(data))
+        return result
+
+    return reduce
+
+
+def _expand(_: Attributes, data: Array, shape: Array) -> Array:
+    return np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(int(size) for size in shape)))
+
+
+def _unchanged(_: Attributes, data: Array, *__: Array) -> Array:
+    return data
+
+
+def _cast(attributes: Attributes, data: Array) -> Array:
+    if attributes["to"] not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+        raise TypeError("a formula is cast to integers only")
+    return data
+
+
+_BY_FORMULA: dict[str, Callable[..., Any]] = {
+    "Add": _elementwise(lambda left, right: left + right),
+    "Sub": _elementwise(lambda left, right: left - right),
+    "Mul": _elementwise(lambda left, right: left * right),
+    "Div": _elementwise(_divided),
+    "Mod": _elementwise(lambda left, right: left % right),
+    "Neg": _elementwise(lambda value: -value),
+    "Max": _elementwise(at_least),
+    "Min": _elementwise(at_most),
+    "Equal": _elementwise(lambda left, right: left == right or (left - right != 0 and not bool(left - right))),
+    "Less": _elementwise(lambda left, right: left < right),
+    "Greater": _elementwise(lambda left, right: left > right),
+    "LessOrEqual": _elementwise(lambda left, right: left <= right),
+    "GreaterOrEqual": _elementwise(lambda left, right: left >= right),
+    "Where": _elementwise(lambda condition, left, right: left if condition else right),
+    "Cast": _cast,
+    "Concat": _concat,
+    "Expand": _expand,
+    "Gather": _gather,
+    "Identity": _unchanged,
+    "ReduceMax": _reduced(lambda values: values[0] if len(values) == 1 else at_least(*values)),
+    "ReduceProd": _reduced(lambda values: math.prod(values)),
+    "ReduceSum": _reduced(lambda values: sum(values)),
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+}

@@ -1,0 +1,525 @@
+"""Bad files, bad models and bad options: one line that names the place and the next step, never another exception."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_aiwq.errors import AiwqError, ModelError, ShapeError
+from onnx_aiwq.graph import load, walk
+from onnx_aiwq.operations.counting import count_graph
+
+LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
+ALEXNET = LIGHT / "light_bvlc_alexnet.onnx"
+FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+# Every message ends in what to do: an imperative, a suggestion or an example.
+NEXT_STEP = re.compile(
+    r"\b(check|export|give|make|name one|bind|save|convert|decompress|did you mean|expected|for example)\b"
+)
+
+
+def node(op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op_type, inputs, outputs, **attributes)
+
+
+def value(name: str, dims: Sequence[Any] | None = (2, 3), kind: int = FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, dims)
+
+
+def constant(name: str, elements: Any) -> TensorProto:
+    return numpy_helper.from_array(np.asarray(elements), name)
+
+
+def body(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> onnx.GraphProto:
+    untyped = [[onnx.ValueInfoProto(name=name) for name in names] for names in (inputs, outputs)]
+    return helper.make_graph(nodes, "body", *untyped)
+
+
+def function(name: str, nodes: Sequence[onnx.NodeProto], domain: str = "local") -> onnx.FunctionProto:
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid(domain, 1)]
+    return helper.make_function(domain, name, ["a"], ["b"], nodes, imports)
+
+
+def model(
+    nodes: Sequence[onnx.NodeProto],
+    constants: Sequence[TensorProto] = (),
+    inputs: Sequence[onnx.ValueInfoProto] | None = None,
+    functions: Sequence[onnx.FunctionProto] = (),
+    opset: int = 21,
+) -> onnx.ModelProto:
+    outputs = [onnx.ValueInfoProto(name="y")]
+    graph = helper.make_graph(nodes, "g", [value("x")] if inputs is None else inputs, outputs, initializer=constants)
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)]
+    return helper.make_model(graph, opset_imports=imports, functions=functions)
+
+
+def refused(source: Any, error: type[AiwqError], *fragments: str, **options: Any) -> str:
+    """Assert that the package refuses in one line with these fragments and a next step; return the line."""
+    with pytest.raises(AiwqError) as caught:
+        load(source, **options)
+    text = str(caught.value)
+    assert type(caught.value) is error
+    assert text.splitlines() == [text] and text == text.strip()
+    for fragment in fragments:
+        assert fragment in text
+    assert NEXT_STEP.search(text), f"no next step: {text}"
+    return text
+
+
+def saved(folder: Path, proto: onnx.ModelProto, name: str = "bad.onnx") -> Path:
+    path = folder / name
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+# --- files that are no model
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    refused(tmp_path / "absent.onnx", ModelError, str(tmp_path / "absent.onnx"), "no such file")
+    refused(str(ALEXNET / "inside.onnx"), ModelError, "inside.onnx")
+
+
+def test_directory(tmp_path: Path) -> None:
+    refused(tmp_path, ModelError, str(tmp_path), "directory")
+    saved(tmp_path, onnx.ModelProto(), "decoder.onnx")
+    refused(tmp_path, ModelError, str(tmp_path), "directory", "decoder.onnx")
+
+
+def test_pipe(tmp_path: Path) -> None:
+    special = Path(os.devnull)
+    if hasattr(os, "mkfifo"):
+        special = tmp_path / "pipe.onnx"
+        os.mkfifo(special)
+    refused(special, ModelError, str(special))
+
+
+def test_file_name_too_long() -> None:
+    refused("m" * 5000, ModelError, "m" * 100)
+
+
+def test_file_name_with_a_null_character() -> None:
+    with pytest.raises(ModelError):
+        load("a\0b.onnx")
+
+
+OTHER_FILES = {
+    "empty": (b"", "empty"),
+    "text": (b"A model is a model is a model.\n" * 99, "ONNX"),
+    "one letter": (b"a", "ONNX"),
+    "JSON": (b'{"schema": "onnx_aiwq.report/1"}', "ONNX"),
+    "HTML": (b"<!doctype html><html><body>Not Found</body></html>", "ONNX"),
+    "git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n", "ONNX"),
+    "zip": (b"PK\x03\x04" + bytes(99), "PyTorch"),
+    "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "Keras"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(99), "gzip"),
+    "XML": (b'<?xml version="1.0"?><net/>', "XML"),
+    "ort": (b"\x20\x00\x00\x00ORTM" + bytes(99), ".ort"),
+    "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(99), "ONNX"),
+    "pickle": (b"\x80\x02}q\x00.", "ONNX"),
+    "zeros": (bytes(4096), "ONNX"),
+    "ones": (b"\xff" * 4096, "ONNX"),
+    "tensor": (constant("w", np.ones(9)).SerializeToString(), "ONNX"),
+    "another protobuf": (b"\x0a\x03abc\x12\x03def", "ONNX"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_files_of_other_kinds(tmp_path: Path, kind: str) -> None:
+    content, fragment = OTHER_FILES[kind]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    refused(path, ModelError, str(path), fragment)
+    refused(content, ModelError, "the model in memory")
+
+
+def test_truncated_at_every_byte() -> None:
+    data = ALEXNET.read_bytes()
+    assert load(data).operators
+    for length in range(len(data)):
+        with pytest.raises(ModelError) as caught:
+            load(data[:length])
+        assert str(caught.value).count("\n") == 0
+
+
+def test_truncated_files(tmp_path: Path) -> None:
+    data = (LIGHT / "light_squeezenet.onnx").read_bytes()
+    path = tmp_path / "truncated.onnx"
+    for length in np.random.default_rng(1).integers(1, len(data), 60):
+        path.write_bytes(data[:length])
+        refused(path, ModelError, str(path), "export")
+
+
+def test_random_bytes() -> None:
+    random = np.random.default_rng(2)
+    for _ in range(2000):
+        refused(random.bytes(int(random.integers(1, 400))), ModelError)
+
+
+def _nested_messages(depth: int) -> bytes:
+    """graph { node { attribute { g { node ... } } } }, each level in three messages."""
+    data = bytes(5000)
+    for _ in range(depth):
+        for field in (1, 5, 6):
+            length, size = b"", len(data)
+            while size > 0x7F:
+                length, size = length + bytes([size & 0x7F | 0x80]), size >> 7
+            data = bytes([field << 3 | 2]) + length + bytes([size]) + data
+    return data
+
+
+def test_messages_nested_without_end(tmp_path: Path) -> None:
+    inner = _nested_messages(2000)
+    length = bytes([len(inner) & 0x7F | 0x80, len(inner) >> 7 & 0x7F | 0x80, len(inner) >> 14])
+    refused(b"\x3a" + length + inner, ModelError, "nested")
+
+
+# --- damaged models: whatever a flipped bit makes, it loads or is refused
+
+
+def _small_model() -> onnx.ModelProto:
+    """Every construct that the walk treats on its own, in a few hundred bytes."""
+    twice = helper.make_function(
+        "local", "Twice", ["a"], ["b"], [node("Add", ["a", "a"], ["s"]), helper.make_node("Elu", ["s"], ["b"])],
+        [helper.make_opsetid("", 21)], attributes=["alpha"],
+    )  # fmt: skip
+    reference = twice.node[1].attribute.add(name="alpha", ref_attr_name="alpha", type=onnx.AttributeProto.FLOAT)
+    assert reference.ref_attr_name == "alpha"
+    loop = body(
+        [node("Identity", ["go"], ["on"]), node("Add", ["v", "one"], ["w"])], ["i", "go", "v"], ["on", "w", "w"]
+    )
+    scan = body([node("Mul", ["s", "one"], ["r"])], ["s"], ["r"])
+    then, other = body([node("Relu", ["f"], ["p"])], [], ["p"]), body([node("Neg", ["f"], ["q"])], [], ["q"])
+    nodes = [
+        node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("Shape", ["c"], ["d"]),
+        node("Gather", ["d", "zero"], ["e"]),
+        node("Concat", ["e", "minus"], ["r"], axis=0),
+        node("Reshape", ["c", "r"], ["f"]),
+        node("Constant", [], ["n"], value_int=4),
+        node("Loop", ["n", "", "f"], ["g", "stack"], body=loop),
+        node("Scan", ["g"], ["h"], num_scan_inputs=1, body=scan),
+        node("If", ["which"], ["j"], then_branch=then, else_branch=other),
+        node("Twice", ["h"], ["l"], domain="local", alpha=0.5),
+        node("MatMul", ["l", "weights"], ["m"]),
+        node("LSTM", ["lx", "lw", "lr"], ["", "state"], hidden_size=2),
+        node("QuantizeLinear", ["m", "scale"], ["q8"]),
+        node("DequantizeLinear", ["q8", "scale"], ["y"]),
+    ]
+    constants = [
+        constant("k", np.ones((4, 3, 3, 3), np.float32)),
+        constant("zero", np.int64([0])),
+        constant("minus", np.int64([-1])),
+        constant("one", np.float32(1)),
+        constant("weights", np.ones((64, 2), np.float32)),
+        constant("lw", np.ones((1, 8, 2), np.float32)),
+        constant("lr", np.ones((1, 8, 2), np.float32)),
+        constant("scale", np.float32(0.5)),
+    ]
+    inputs = [value("x", ["batch", 3, 8, 8]), value("lx", [3, "batch", 2]), value("which", [], BOOL)]
+    return model(nodes, constants, inputs, [twice])
+
+
+def _damaged(data: bytes, damages: int, seed: int) -> list[bytes]:
+    random = np.random.default_rng(seed)
+    results = []
+    for _ in range(damages):
+        copy = bytearray(data)
+        for _ in range(int(random.integers(1, 4))):
+            copy[random.integers(len(copy))] ^= 1 << int(random.integers(8))
+        results.append(bytes(copy))
+    return results
+
+
+def _escapes(act: Callable[[bytes], Any], damaged: Sequence[bytes]) -> tuple[int, set[str]]:
+    """How many were accepted, and the exceptions that are no AiwqError, with the place they come from."""
+    accepted, escaped = 0, set()
+    for data in damaged:
+        try:
+            act(data)
+            accepted += 1
+        except AiwqError as error:
+            if len(str(error).splitlines()) != 1:
+                escaped.add(f"not one line: {error}")
+        except Exception as error:
+            place = error.__traceback__
+            while place is not None and place.tb_next is not None:
+                place = place.tb_next
+            file = place.tb_frame.f_code.co_filename if place is not None else ""
+            escaped.add(f"{type(error).__name__}: {error} in {Path(file).name}:{place.tb_lineno if place else 0}")
+    return accepted, escaped
+
+
+DAMAGED = {"light": (ALEXNET.read_bytes(), 600), "small": (_small_model().SerializeToString(), 2000)}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_flipped_bits_load_or_are_refused(name: str) -> None:
+    data, damages = DAMAGED[name]
+    assert len(load(data).operators) > 10
+    accepted, escaped = _escapes(load, _damaged(data, damages, 3))
+    assert escaped == set()
+    assert damages / 10 < accepted < damages  # otherwise nothing was tried
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_flipped_bits_are_counted_or_refused(name: str) -> None:
+    data, damages = DAMAGED[name]
+    assert all(cost.counts is not None for cost in count_graph(load(data)))
+    accepted, escaped = _escapes(lambda damaged: count_graph(load(damaged)), _damaged(data, damages, 4))
+    assert escaped == set()
+    assert accepted > damages / 10
+
+
+# --- models that are not well formed
+
+
+def _exponential(levels: int) -> list[onnx.FunctionProto]:
+    calls = [[node(f"F{i + 1}", [source], [to], domain="local") for source, to in ("ac", "cb")] for i in range(levels)]
+    return [
+        *(function(f"F{i}", nodes) for i, nodes in enumerate(calls)),
+        function(f"F{levels}", [node("Relu", "a", "b")]),
+    ]
+
+
+def _nested_branches(levels: int) -> onnx.GraphProto:
+    inner = body([node("Relu", ["x"], ["z"])], [], ["z"])
+    for _ in range(levels):
+        inner = body([node("If", ["k"], ["z"], then_branch=inner, else_branch=inner)], [], ["z"])
+    return inner
+
+
+RELU = body([node("Relu", ["x"], ["z"])], [], ["z"])
+LOOP = body([node("Identity", ["go"], ["on"]), node("Relu", ["v"], ["w"])], ["i", "go", "v"], ["on", "w"])
+FIVE, TRUE = constant("t", np.int64(5)), constant("k", np.bool_(True))
+FLAG = [value("x"), value("k", [], BOOL)]
+
+MALFORMED: dict[str, tuple[onnx.ModelProto, list[str]]] = {
+    "cycle": (
+        model([node("Add", ["x", "b"], ["a"], name="first"), node("Relu", ["a"], ["b"], name="second"), node("Relu", "b", "y")]),
+        ["cycle", "'first'", "'second'"],
+    ),
+    "cycle of one": (model([node("Add", ["x", "y"], ["y"], name="ouroboros")]), ["cycle", "'ouroboros'"]),
+    "cycle through a subgraph": (
+        model([node("If", ["k"], ["x2"], then_branch=body([node("Relu", ["y"], ["z"])], [], ["z"]), else_branch=RELU, name="if"),
+               node("Relu", ["x2"], ["y"], name="after")], [TRUE]),
+        ["cycle", "'if'", "'after'"],
+    ),
+    "undefined input": (model([node("Add", ["x", "ghost"], ["y"], name="adder")]), ["'ghost'", "'adder'"]),
+    "undefined input of a subgraph": (
+        model([node("If", ["k"], ["y"], then_branch=body([node("Relu", ["ghost"], ["z"])], [], ["z"]), else_branch=RELU)], [TRUE]),
+        ["'ghost'"],
+    ),
+    "undefined input of a function": (
+        model([node("F", ["x"], ["y"], domain="local")], functions=[function("F", [node("Add", ["a", "ghost"], ["b"])])]),
+        ["'ghost'"],
+    ),
+    "undefined output": (model([node("Relu", ["x"], ["elsewhere"])]), ["'y'"]),
+    "output of a function that nothing defines": (
+        model([node("F", ["x"], ["y"], domain="local")], functions=[function("F", [node("Relu", ["a"], ["elsewhere"])])]),
+        ["'y'"],
+    ),
+    "name with a line break": (model([node("Relu", ["gh\nost"], ["y"], name="a\nb")]), ["gh\\nost"]),
+    "duplicate output": (
+        model([node("Relu", ["x"], ["y"], name="first"), node("Neg", ["x"], ["y"], name="second")]),
+        ["'y'", "'first'", "'second'"],
+    ),
+    "duplicate output of one node": (model([node("Split", ["x"], ["y", "y"], num_outputs=2, name="s")]), ["'y'", "'s'"]),
+    "output that is an input": (model([node("Relu", ["x"], ["x"]), node("Relu", ["x"], ["y"])]), ["'x'", "input"]),
+    "output that is an initializer": (model([node("Relu", ["x"], ["k"]), node("Relu", ["k"], ["y"])], [TRUE]), ["'k'"]),
+    "empty graph": (helper.make_model(helper.make_graph([], "g", [], []), opset_imports=[helper.make_opsetid("", 21)]), ["graph"]),
+    "no graph": (onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 21)]), ["graph"]),
+    "no operator set": (onnx.ModelProto(ir_version=8, graph=model([node("Relu", "x", "y")]).graph), ["opset_import"]),
+    "If without else": (model([node("If", ["k"], ["y"], then_branch=RELU, name="fork")], inputs=FLAG), ["'fork'", "else_branch"]),
+    "If without the branch that it takes": (model([node("If", ["k"], ["y"], else_branch=RELU)], [TRUE]), ["'y'", "then_branch"]),
+    "If whose branch has too few outputs": (
+        model([node("If", ["k"], ["y", "more"], then_branch=RELU, else_branch=RELU, name="fork")], inputs=FLAG), ["'fork'"],
+    ),
+    "Loop without a body": (model([node("Loop", ["t", "", "x"], ["y"], name="again")], [FIVE]), ["'again'", "body"]),
+    "Loop whose body has no outputs": (
+        model([node("Loop", ["t", "", "x"], ["y"], body=body([], ["i", "go", "v"]), name="again")], [FIVE]), ["'again'"],
+    ),
+    "Scan without a body": (model([node("Scan", ["x"], ["y"], num_scan_inputs=1, name="over")]), ["'over'", "body"]),
+    "Scan over an axis that is not there": (
+        model([node("Scan", ["x"], ["y"], num_scan_inputs=1, scan_input_axes=[7], body=body([node("Relu", ["v"], ["w"])], ["v"], ["w"]), name="over")]),
+        ["'over'"],
+    ),
+    "recursive function": (
+        model([node("F", ["x"], ["y"], domain="local")], functions=[function("F", [node("F", ["a"], ["b"], domain="local")])]),
+        ["'F'", "itself"],
+    ),
+    "functions that call each other": (
+        model([node("F", ["x"], ["y"], domain="local")], functions=[
+            function("F", [node("G", ["a"], ["b"], domain="local")]), function("G", [node("F", ["a"], ["b"], domain="local")])]),
+        ["itself"],
+    ),
+    "recursion through a subgraph": (
+        model([node("F", ["x"], ["y"], domain="local")], functions=[function("F", [
+            node("Constant", [], ["k"], value=TRUE),
+            node("If", ["k"], ["b"], then_branch=body([node("F", ["a"], ["z"], domain="local")], [], ["z"]), else_branch=RELU)])]),
+        ["'F'", "itself"],
+    ),
+    "functions nested too deep": (
+        model([node("F0", ["x"], ["y"], domain="local")], functions=[
+            *(function(f"F{i}", [node(f"F{i + 1}", ["a"], ["b"], domain="local")]) for i in range(200)),
+            function("F200", [node("Relu", ["a"], ["b"])])]),
+        ["nested"],
+    ),
+    "negative dimension of an initializer": (
+        model([node("Add", ["x", "w"], ["y"])], [TensorProto(name="w", data_type=FLOAT, dims=[-3])]), ["'w'", "negative"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_models_are_refused(tmp_path: Path, name: str) -> None:
+    proto, fragments = MALFORMED[name]
+    path = saved(tmp_path, proto)
+    refused(path, ModelError, str(path), *fragments)
+    refused(proto, ModelError, "the model in memory", *fragments)
+
+
+# What the definition of the operator forbids, in small: it may load with unknown shapes, but nothing else may be raised.
+ODD: dict[str, onnx.ModelProto] = {
+    "Loop without inputs": model([node("Loop", [], ["y"], body=LOOP)]),
+    "Loop whose body has one output": model([node("Loop", ["t", "k", "x"], ["y"], body=body([], ["i", "go", "v"], ["go"]))], [FIVE, TRUE]),
+    "Loop with an empty trip count": model([node("Loop", ["t", "", "x"], ["y"], body=LOOP)], [constant("t", np.int64([]))]),
+    "Loop with a trip count that is no number": model([node("Loop", ["t", "", "x"], ["y"], body=LOOP)], [constant("t", np.float32("nan"))]),
+    "Loop with an infinite trip count": model([node("Loop", ["t", "", "x"], ["y"], body=LOOP)], [constant("t", np.float32("inf"))]),
+    "Loop with an empty condition": model([node("Loop", ["t", "k", "x"], ["y"], body=LOOP)], [FIVE, constant("k", np.zeros(0, bool))]),
+    "Loop body with an Identity of nothing": model(
+        [node("Loop", ["t", "k", "x"], ["y"], body=body([node("Identity", [], ["q"])], ["i", "go", "v"], ["go", "v"]))], [FIVE, TRUE]),
+    "If without inputs": model([node("If", [], ["y"], then_branch=RELU, else_branch=RELU)]),
+    "If of different ranks": model([node("If", ["k"], ["y"], then_branch=RELU, else_branch=body([node("Shape", ["x"], ["z"])], [], ["z"]))], inputs=FLAG),
+    "Scan of more inputs than there are": model([node("Scan", ["x"], ["y"], num_scan_inputs=5, body=body([node("Relu", ["v"], ["w"])], ["v"], ["w"]))]),
+    "Scan of fewer inputs than none": model([node("Scan", ["x"], ["y"], num_scan_inputs=-1, body=body([node("Relu", ["v"], ["w"])], ["v"], ["w"]))]),
+    "Scan of a scalar": model([node("Scan", ["x"], ["y"], num_scan_inputs=1, body=body([node("Relu", ["v"], ["w"])], ["v"], ["w"]))], inputs=[value("x", [])]),
+    "Scan with too few output axes": model(
+        [node("Scan", ["x"], ["y", "z"], num_scan_inputs=1, scan_output_axes=[0], body=body([node("Relu", ["v"], ["w"])], ["v"], ["w", "w"]))]),
+    "function with too many inputs": model([node("F", ["x", "x"], ["y"], domain="local")], functions=[function("F", [node("Relu", ["a"], ["b"])])]),
+    "Constant without an output": model([node("Constant", [], [], value_int=1), node("Relu", ["x"], ["y"])]),
+    "Constant without a value": model([node("Constant", [], ["y"])]),
+    "node without an operator": model([node("", ["x"], ["y"])]),
+    "node without inputs": model([node("MatMul", [], ["y"])]),
+    "matrices that do not fit": model([node("MatMul", ["x", "x"], ["y"])]),
+    "Reshape to another size": model([node("Reshape", ["x", "s"], ["y"])], [constant("s", np.int64([5, 5]))]),
+    "Reshape with two open dimensions": model([node("Reshape", ["x", "s"], ["y"])], [constant("s", np.int64([-1, -1]))]),
+    "axis that is not there": model([node("Softmax", ["x"], ["y"], axis=12)]),
+    "attribute of the wrong kind": model([node("Softmax", ["x"], ["y"], axis="last")]),
+    "attribute without a kind": model([onnx.NodeProto(op_type="Softmax", input=["x"], output=["y"], attribute=[onnx.AttributeProto(name="axis", i=1)])]),
+    "Conv of matrices": model([node("Conv", ["x", "x"], ["y"])]),
+    "Conv with stride 0": model([node("Conv", ["x", "w"], ["y"], strides=[0])], [constant("w", np.ones((1, 2, 1), np.float32))], [value("x", [1, 2, 3])]),
+    "Conv of no groups": model([node("Conv", ["x", "w"], ["y"], group=0)], [constant("w", np.ones((1, 2, 1), np.float32))], [value("x", [1, 2, 3])]),
+    "GroupNormalization of no groups": model([node("GroupNormalization", ["x", "x", "x"], ["y"], num_groups=0)]),
+    "LSTM of a matrix": model([node("LSTM", ["x", "x", "x"], ["y"])]),
+    "Einsum without an equation": model([node("Einsum", ["x", "x"], ["y"])]),
+    "operator set 0": model([node("Relu", ["x"], ["y"])], opset=0),
+    "operator set below 0": model([node("Relu", ["x"], ["y"])], opset=-7),
+    "operator set of the year 3000": model([node("Relu", ["x"], ["y"])], opset=2**40),
+    "dimensions without measure": model([node("Relu", ["x"], ["y"])], inputs=[value("x", [2**62] * 8)]),
+    "input without a type": model([node("Relu", ["x"], ["y"])], inputs=[onnx.ValueInfoProto(name="x")]),
+    "input that is listed twice": model([node("Relu", ["x"], ["y"])], inputs=[value("x", [2]), value("x", [3, 4])]),
+    "initializer of an unknown type": model([node("Add", ["x", "w"], ["y"])], [TensorProto(name="w", data_type=99, dims=[3], raw_data=bytes(12))]),
+    "initializer with too few elements": model([node("Add", ["x", "w"], ["y"])], [TensorProto(name="w", data_type=FLOAT, dims=[3], raw_data=bytes(7))]),
+    "initializer of huge and empty dimensions": model([node("Add", ["x", "w"], ["y"])], [TensorProto(name="w", data_type=FLOAT, dims=[0, 2**62])]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_models_are_counted_or_refused(name: str) -> None:
+    _, escaped = _escapes(lambda data: count_graph(load(data)), [ODD[name].SerializeToString()])
+    assert escaped == set()
+
+
+def test_functions_that_expand_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "MAX_OPERATORS", 500)
+    proto = model([node("F0", ["x"], ["y"], domain="local")], functions=_exponential(50))
+    refused(proto, ModelError, "the model in memory", "500")
+
+
+def test_branches_nested_too_deep() -> None:
+    proto = model([node("If", ["k"], ["y"], then_branch=_nested_branches(22), else_branch=RELU)], inputs=FLAG)
+    with pytest.raises(ModelError):
+        load(proto.SerializeToString() if len(proto.graph.node) else b"")
+
+
+# --- options that do not fit the model
+
+
+def _dynamic() -> onnx.ModelProto:
+    inputs = [value("pixels", ["batch", 3, "height", 8]), value("mask", ["batch", "height"]), value("n", [2], INT64)]
+    nodes = [node("Conv", ["pixels", "k"], ["c"]), node("Relu", ["mask"], ["m"]), node("Reshape", ["m", "n"], ["y"])]
+    return model(nodes, [constant("k", np.ones((4, 3, 1, 1), np.float32))], inputs)
+
+
+OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "name with a slip": ({"bind": {"batsh": 2}}, ["--bind batsh", "did you mean 'batch'?"]),
+    "name in another case": ({"bind": {"Height": 2}}, ["--bind Height", "did you mean 'height'?"]),
+    "name of nothing": ({"bind": {"zzz": 2}}, ["--bind zzz", "batch, height"]),
+    "no name": ({"bind": {"": 2}}, ["--bind", "batch, height"]),
+    "negative binding": ({"bind": {"batch": -1}}, ["--bind batch=-1"]),
+    "fraction": ({"bind": {"batch": 1.5}}, ["--bind batch=1.5"]),
+    "text": ({"bind": {"batch": "2"}}, ["--bind batch=2"]),
+    "truth value": ({"bind": {"batch": True}}, ["--bind batch=True"]),
+    "nothing": ({"bind": {"batch": None}}, ["--bind batch"]),
+    "unknown input": ({"shapes": {"pixel": (1, 3, 8, 8)}}, ["--shape pixel", "did you mean 'pixels'?", "mask"]),
+    "initializer": ({"shapes": {"k": (4, 3, 1, 1)}}, ["--shape k", "pixels"]),
+    "too few dimensions": ({"shapes": {"pixels": (1, 3, 8)}}, ["--shape pixels", "4 dimensions", "[batch, 3, height, 8]"]),
+    "too many dimensions": ({"shapes": {"mask": (1, 3, 8)}}, ["--shape mask", "2 dimensions", "[batch, height]"]),
+    "no dimensions": ({"shapes": {"mask": ()}}, ["--shape mask", "2 dimensions"]),
+    "fixed dimension": ({"shapes": {"pixels": (1, 4, 8, 8)}}, ["--shape pixels=[1, 4, 8, 8]", "[batch, 3, height, 8]"]),
+    "negative dimension": ({"shapes": {"pixels": (-1, 3, 8, 8)}}, ["--shape pixels"]),
+    "dimension that is text": ({"shapes": {"pixels": ("1", "3", "8", "8")}}, ["--shape pixels"]),
+    "dimension that is no integer": ({"shapes": {"pixels": (1.0, 3, 8, 8)}}, ["--shape pixels"]),
+    "shape against binding": (
+        {"bind": {"batch": 2}, "shapes": {"pixels": (3, 3, 8, 8)}}, ["--shape pixels=[3, 3, 8, 8]", "'batch'", "2"]),
+    "shape against shape": (
+        {"shapes": {"pixels": (3, 3, 8, 8), "mask": (3, 9)}}, ["--shape mask=[3, 9]", "'height'", "8"]),
+    "value of an unknown input": ({"values": {"nn": [2, 2]}}, ["nn", "did you mean 'n'?"]),
+    "value of another shape": ({"values": {"n": [2, 2, 2]}}, ["n", "[2]"]),
+    "value that is no number": ({"values": {"n": ["two", "three"]}}, ["n"]),
+    "value of no rectangle": ({"values": {"n": [[1, 2], [3]]}}, ["n"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_that_do_not_fit(name: str) -> None:
+    options, fragments = OPTIONS[name]
+    refused(_dynamic(), ShapeError, *fragments, **options)
+
+
+def test_options_that_fit() -> None:
+    graph = load(_dynamic(), bind={"batch": 2}, shapes={"pixels": (2, 3, 5, 8)}, values={"n": [5, 2]})
+    assert [tensor.shape for tensor in graph.inputs] == [(2, 3, 5, 8), (2, 5), (2,)]
+    assert graph.outputs[0].shape == (5, 2)
+    assert (dict(graph.bindings), dict(graph.assumed_bindings)) == ({"batch": 2, "height": 5}, {})
+
+
+def test_numpy_integers_and_zero_bind() -> None:
+    graph = load(_dynamic(), bind={"batch": np.int32(0), "height": np.int64(4)})  # type: ignore[dict-item]
+    assert graph.inputs[0].shape == (0, 3, 4, 8)
+    assert type(graph.bindings["batch"]) is int
+
+
+def test_a_model_without_symbols_says_so() -> None:
+    refused(model([node("Relu", ["x"], ["y"])]), ShapeError, "--bind batch", "none", bind={"batch": 1})
+
+
+def test_the_callers_options_are_left_as_they_are() -> None:
+    bind, shapes = {"batch": 2}, {"pixels": (2, 3, 5, 8)}
+    load(_dynamic(), bind=bind, shapes=shapes)
+    assert (bind, shapes) == ({"batch": 2}, {"pixels": (2, 3, 5, 8)})
+
+
+def test_input_names_with_line_breaks_stay_in_one_line() -> None:
+    proto = model([node("Relu", ["a\nb"], ["y"])], inputs=[value("a\nb", ["n\nm"])])
+    refused(proto, ShapeError, "--bind zzz", bind={"zzz": 1})
+    refused(proto, ShapeError, "--shape zzz", shapes={"zzz": (1,)})
