@@ -43,6 +43,10 @@ RUNNERS = {
     "onnxsim": HERE / "peers/with_onnxsim.py",
     "onnx": HERE / "peers/with_onnx.py",
 }
+DETAILS = [
+    *("model", "tool", "MACs", "verdict", "unknown", "seconds (min to max)", "CPU s", "memory"),
+    *("time ratio", "CPU ratio", "memory ratio"),
+]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Row:
         failure: one line, None where it answered.
         cost: time and memory, None where it failed.
         seconds_ratio: its time over that of aiwq on the same file; above 1 it is the slower one.
+        cpu_ratio: the same for processor time, which other work on the machine disturbs less.
         memory_ratio: the same for peak memory.
     """
 
@@ -81,6 +86,7 @@ class Row:
     failure: str | None
     cost: Summary | None
     seconds_ratio: float | None
+    cpu_ratio: float | None
     memory_ratio: float | None
 
     @property
@@ -168,9 +174,9 @@ def _row(model: Model, tool: str, truth: int, results: Results) -> Row:
     rival = FILLED if tool in NEEDS_WEIGHTS and model.skeleton else OWN
     own = results.summaries.get(rival)
     ratios = (
-        (cost.seconds / own.seconds, cost.peak_bytes / own.peak_bytes)
+        (cost.seconds / own.seconds, cost.cpu_seconds / own.cpu_seconds, cost.peak_bytes / own.peak_bytes)
         if cost is not None and own is not None and tool not in (OWN, FILLED)
-        else (None, None)
+        else (None, None, None)
     )
     return Row(model.name, tool, macs, truth, unknown, run.failure, cost, *ratios)
 
@@ -206,7 +212,7 @@ def _markdown(rows: Sequence[Row], tools: dict[str, str], runs: int) -> str:
 def _summary(rows: Sequence[Row]) -> str:
     """Per tool: how many models it counts right, and its median cost relative to aiwq."""
     return markdown_table(
-        ["tool", "models", "right", "within 1 %", "further off", "failed", "time ratio", "memory ratio"],
+        ["tool", "models", "right", "within 1 %", "further off", "failed", "time ratio", "CPU ratio", "memory ratio"],
         [_summary_row(tool, [row for row in rows if row.tool == tool]) for tool in dict.fromkeys(r.tool for r in rows)],
     )
 
@@ -215,12 +221,18 @@ def _summary_row(tool: str, rows: Sequence[Row]) -> list[str]:
     errors = [abs(row.macs / row.truth - 1) if row.macs != row.truth else 0.0 for row in rows if row.macs is not None]
     right, close = sum(error == 0 for error in errors), sum(0 < error <= 0.01 for error in errors)
     failed = sum(row.failure is not None for row in rows)
-    seconds = [row.seconds_ratio for row in rows if row.seconds_ratio is not None]
-    memory = [row.memory_ratio for row in rows if row.memory_ratio is not None]
+    ratios = [
+        [ratio for ratio in column if ratio is not None]
+        for column in (
+            [row.seconds_ratio for row in rows],
+            [row.cpu_ratio for row in rows],
+            [row.memory_ratio for row in rows],
+        )
+    ]
     shown = [str(count) for count in (len(rows), right, close, len(errors) - right - close, failed)]
     if all(row.macs is None and row.failure is None for row in rows):
         shown[1:4] = ["-", "-", "-"]
-    return [tool, *shown, _spread(seconds), _spread(memory)]
+    return [tool, *shown, *map(_spread, ratios)]
 
 
 def _spread(ratios: Sequence[float]) -> str:
@@ -233,7 +245,7 @@ def _spread(ratios: Sequence[float]) -> str:
 
 def _details(rows: Sequence[Row]) -> str:
     return markdown_table(
-        ["model", "tool", "MACs", "verdict", "unknown", "seconds (min to max)", "memory", "time ratio", "memory ratio"],
+        DETAILS,
         [_detail(row, first=index == 0 or rows[index - 1].model != row.model) for index, row in enumerate(rows)],
     )
 
@@ -247,9 +259,9 @@ def _detail(row: Row, first: bool) -> list[str]:
         row.verdict,
         "-" if row.unknown is None else str(row.unknown),
         "-" if cost is None else f"{cost.seconds:.2f} ({cost.seconds_min:.2f} to {cost.seconds_max:.2f})",
+        "-" if cost is None else f"{cost.cpu_seconds:.2f}",
         "-" if cost is None else megabytes(cost.peak_bytes),
-        "-" if row.seconds_ratio is None else times(row.seconds_ratio),
-        "-" if row.memory_ratio is None else times(row.memory_ratio),
+        *("-" if ratio is None else times(ratio) for ratio in (row.seconds_ratio, row.cpu_ratio, row.memory_ratio)),
     ]
 
 

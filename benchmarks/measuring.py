@@ -25,12 +25,14 @@ class Run:
 
     Attributes:
         seconds: wall time, start of the interpreter included.
+        cpu_seconds: time on a processor, user and system, of all threads; on a busy machine the fairer figure.
         peak_bytes: largest resident set that the process ever had; no less than that of the script that started it.
         stdout: what it wrote.
         failure: one line that says why it failed, None where it did not.
     """
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     stdout: str
     failure: str | None
@@ -38,14 +40,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Summary:
-    """Several runs of one command; every run was a fresh process.
-
-    `peak_bytes` is the median over runs as well.
-    """
+    """Several runs of one command, each a fresh process; medians, and the fastest and slowest by wall time."""
 
     seconds: float
     seconds_min: float
     seconds_max: float
+    cpu_seconds: float
     peak_bytes: int
     runs: int
 
@@ -79,14 +79,16 @@ def run_process(command: Sequence[str], timeout_seconds: float = TIMEOUT_SECONDS
         if process.returncode:
             late = seconds >= timeout_seconds
             failure = f"more than {timeout_seconds:.0f} s" if late else _reason(process.returncode, _text(err))
-        return Run(seconds, usage.ru_maxrss * _BYTES_PER_MAXRSS, _text(out), failure)
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+        return Run(seconds, cpu_seconds, usage.ru_maxrss * _BYTES_PER_MAXRSS, _text(out), failure)
 
 
 def summarize(runs: Sequence[Run]) -> Summary:
     """Median, fastest and slowest of at least one run."""
     seconds = [run.seconds for run in runs]
+    cpu_seconds = statistics.median(run.cpu_seconds for run in runs)
     peak_bytes = int(statistics.median(run.peak_bytes for run in runs))
-    return Summary(statistics.median(seconds), min(seconds), max(seconds), peak_bytes, len(runs))
+    return Summary(statistics.median(seconds), min(seconds), max(seconds), cpu_seconds, peak_bytes, len(runs))
 
 
 def interleaved(commands: Mapping[str, Sequence[str]], runs: int, timeout_seconds: float = TIMEOUT_SECONDS) -> Results:

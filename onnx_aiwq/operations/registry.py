@@ -15,7 +15,7 @@ from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.vocabulary import Counts, Operator, Tensor
 
 RuleFunction = Callable[[Operator], Counts]
-Traffic = Literal["whole", "view", "selected"]
+Traffic = Literal["whole", "view", "selected", "generated"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Rule:
         function: pure function of an `Operator`; None for movement, which costs no basic operation.
         traffic: bytes moved by one call. `whole`: every input is read and every output written once. `view`: no byte
             moves, the result shares its input's memory. `selected`: only as many bytes as the outputs hold are read
-            from the first input (gathers, slices), other inputs are read whole.
+            from the first input (gathers, slices), other inputs are read whole. `generated`: outputs are written, of
+            the inputs only the shape matters.
     """
 
     op_type: str

@@ -33,7 +33,7 @@ def range_(op: Operator) -> Counts:
     return Counts.of(dtype_of(op.output(0), "output"), add=max(size_of(op.output(0), "output") - 1, 0))
 
 
-@rule("RandomUniform", "RandomUniformLike", family="generator")
+@rule("RandomUniform", "RandomUniformLike", family="generator", traffic="generated")
 def random_uniform(op: Operator) -> Counts:
     """Uniform random numbers between two bounds.
 
@@ -55,7 +55,7 @@ def random_uniform(op: Operator) -> Counts:
     )
 
 
-@rule("RandomNormal", "RandomNormalLike", family="generator")
+@rule("RandomNormal", "RandomNormalLike", family="generator", traffic="generated")
 def random_normal(op: Operator) -> Counts:
     """Normal random numbers by the Box-Muller transform.
 

@@ -23,8 +23,13 @@ movement(
 )
 movement(
     *("Transpose", "Concat", "Split", "Expand", "Tile", "Pad", "SpaceToDepth", "DepthToSpace", "ReverseSequence"),
-    *("Trilu", "EyeLike", "OneHot", "ConcatFromSequence", "TensorScatter"),
+    *("Trilu", "OneHot", "ConcatFromSequence", "TensorScatter"),
     why="Copies elements to other places, or fills places with a constant; no arithmetic on elements.",
+)
+movement(
+    "EyeLike",
+    traffic="generated",
+    why="Fills places with constants; of its input only the shape matters.",
 )
 movement(
     *("Cast", "CastLike"),
