@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,38 @@ def _from_view(view: memoryview, path: Path | None) -> Skeleton:
         raise ModelError(f"{label}: holds no graph; {advice}")
     if not proto.opset_import and proto.ir_version >= 3:
         raise ModelError(f"{label}: declares no operator set (opset_import); {advice}")
+    if not all(isinstance(text, str) for text in _texts(proto)):
+        raise ModelError(f"{label}: holds names that are not UTF-8 text, as ONNX demands; {advice}")
     return Skeleton(proto, path, len(view), hashlib.sha256(stripped).hexdigest())
+
+
+def _texts(proto: onnx.ModelProto) -> Iterator[object]:
+    """Every name of the model; protobuf hands out bytes for one that is not UTF-8."""
+    yield from (proto.producer_name, proto.producer_version)
+    yield from (item.domain for item in proto.opset_import)
+    graphs = [proto.graph]
+    nodes: list[onnx.NodeProto] = []
+    for function in proto.functions:
+        yield from (function.name, function.domain, function.overload, *function.input, *function.output)
+        yield from (*function.attribute, *(item.domain for item in function.opset_import))
+        nodes.extend(function.node)
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from (tensor.name for tensor in graph.initializer)
+            yield from (sparse.values.name for sparse in graph.sparse_initializer)
+            for value in (*graph.input, *graph.output, *graph.value_info):
+                yield value.name
+                yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+            nodes.extend(graph.node)
+            continue
+        node = nodes.pop()
+        yield from (node.op_type, node.name, node.domain, node.overload, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
+            if attribute.HasField("g"):
+                graphs.append(attribute.g)
+            graphs.extend(attribute.graphs)
 
 
 def has_payload(tensor: onnx.TensorProto) -> bool:

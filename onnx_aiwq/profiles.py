@@ -211,7 +211,7 @@ class HardwareProfile(_Frozen):
                 return by_class[key]
         raise ProfileError(
             f"profile {self.id!r} has no coefficient for family {family!r} and data type {dtype.label!r}; "
-            "add an entry with family '*' and dtype '*', or calibrate again with `aiwq calibrate`"
+            "add an entry with family '*' and dtype '*'"
         )
 
     def to_json(self) -> str:
@@ -265,8 +265,8 @@ def load_profile(name_or_path: str | None = None) -> HardwareProfile:
     gap = _missing_figures(wanted)
     if gap:
         raise ProfileError(
-            f"hardware {name_or_path!r} is known, but its datasheet entry lacks {gap}; calibrate on it with "
-            "`aiwq calibrate`, or choose another one: `aiwq hardware` lists them"
+            f"hardware {name_or_path!r} is known, but its datasheet entry lacks {gap}; choose another "
+            "one (`aiwq hardware` lists them), or give a profile of your own as a JSON file"
         )
     raise ProfileError(
         f"no hardware profile {name_or_path!r};{suggestion(name_or_path, known)} `aiwq hardware` lists all, "

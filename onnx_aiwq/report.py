@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ from onnx_aiwq.metrics.workload import HumanTask, Workload, estimate_workload
 from onnx_aiwq.operations.counting import CONVENTION_NAME, Convention, NodeCost, Status, count_graph
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.profiles import HardwareProfile, load_profile
-from onnx_aiwq.symbolic_cost import SymbolicCost, symbolic_cost
+from onnx_aiwq.symbolic_cost import SweepPoint, SymbolicCost, sweep, symbolic_cost
 from onnx_aiwq.transistors import by_dtype, transistor_operations
 from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
@@ -100,15 +100,26 @@ class Report:
         Raises:
             ShapeError: for a name that the model does not have or has bound, or where there are no formulas.
         """
-        if self.symbolic is None:
-            reason = self._symbolic or "every dimension is bound; leave the ones to vary unbound in analyze"
-            raise ShapeError(f"{reason}; analyze the model with each binding instead")
-        costs = self.symbolic.at(dimensions)
+        costs = self._formulas().at(dimensions)
         energy = estimate(costs, self.profile)
         return {
             **_totals_entry(costs),
             **{key: value for key, value in energy.to_dict().items() if key.startswith(("joules", "seconds"))},
         }
+
+    def sweep(self, name: str, values: Sequence[int]) -> Iterator[SweepPoint]:
+        """Totals, joules and growth along one unbound dimension, from the formulas; the others are 1.
+
+        Raises:
+            ShapeError: as `at`.
+        """
+        return sweep(self._formulas(), self.profile, name, values, {})
+
+    def _formulas(self) -> SymbolicCost:
+        if self.symbolic is None:
+            reason = self._symbolic or "every dimension is bound: leave the ones to vary unbound"
+            raise ShapeError(f"{reason}; or analyze the model once for each binding")
+        return self.symbolic
 
     @property
     def unsupported(self) -> tuple[NodeCost, ...]:
@@ -376,7 +387,9 @@ def _compute_dtype(cost: NodeCost) -> str | None:
     if cost.counts is not None and cost.counts.operations:
         spent = by_dtype(cost.counts)
         return max(spent, key=lambda dtype: spent[dtype]).label
-    first = next((tensor for tensor in cost.operator.outputs if tensor is not None), None)
+    # A counted node whose operations the convention leaves out computes in the type of what it reads.
+    tensors = cost.operator.inputs if cost.status is Status.COUNTED else cost.operator.outputs
+    first = next((tensor for tensor in tensors if tensor is not None), None)
     return None if first is None else first.dtype.label
 
 

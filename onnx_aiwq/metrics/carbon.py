@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 WORLD = "OWID_WRL"
 SECONDS_PER_YEAR = 31_557_600  # a Julian year of 365.25 days
 GRAMS_PER_KG = 1000.0
+# What lies beyond is a slip of units, not a grid or a data centre.
+HIGHEST_INTENSITY_G_PER_KWH = 1e5
+HIGHEST_PUE = 100.0
 _ALIASES = {"world": WORLD, "eu": "OWID_EU27", "eu27": "OWID_EU27"}
 
 
@@ -268,10 +270,12 @@ def _check_options(inferences: int, intensity_g_per_kwh: float | None, pue: floa
     problems = []
     if not 1 <= inferences <= MAX_INFERENCES:
         problems.append(f"--inferences {inferences}: expected a whole number from 1 to {MAX_INFERENCES:.0e}")
-    if intensity_g_per_kwh is not None and not (math.isfinite(intensity_g_per_kwh) and intensity_g_per_kwh >= 0):
-        problems.append(f"--carbon-intensity {intensity_g_per_kwh}: expected gCO2e/kWh, a number that is not negative")
-    if pue is not None and not (math.isfinite(pue) and pue >= 1):
-        problems.append(f"--pue {pue}: expected a number of at least 1 (1 is a data centre without overhead)")
+    if intensity_g_per_kwh is not None and not 0 <= intensity_g_per_kwh <= HIGHEST_INTENSITY_G_PER_KWH:
+        problems.append(
+            f"--carbon-intensity {intensity_g_per_kwh}: expected gCO2e/kWh from 0 to {HIGHEST_INTENSITY_G_PER_KWH:g}"
+        )
+    if pue is not None and not 1 <= pue <= HIGHEST_PUE:
+        problems.append(f"--pue {pue}: expected a number from 1 (a data centre without overhead) to {HIGHEST_PUE:g}")
     if problems:
         raise PolicyError("; ".join(problems))
 

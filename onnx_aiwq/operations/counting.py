@@ -162,11 +162,14 @@ def _without_cheaper_branches(costs: Sequence[NodeCost], weigh: Callable[[Counts
     kept = list(costs)
     depth = max((len(cost.operator.branches) for cost in kept), default=0)
     for level in range(depth, 0, -1):
-        weights: dict[tuple[tuple[str, str], ...], int] = {}
+        # Unknown is costlier than anything known: a branch that cannot be counted is never hidden by one that can.
+        weights: dict[tuple[tuple[str, str], ...], tuple[int, int]] = {}
         for cost in kept:
             path = cost.operator.branches[:level]
             if len(path) == level:
-                weights[path] = weights.get(path, 0) + (weigh(cost.counts) if cost.counts is not None else 0)
+                unknown, known = weights.get(path, (0, 0))
+                known += weigh(cost.counts) if cost.counts is not None else 0
+                weights[path] = (unknown + (cost.status is Status.UNSUPPORTED), known)
         costliest: dict[str, tuple[tuple[str, str], ...]] = {}
         for path, weight in weights.items():
             best = costliest.get(path[-1][0])

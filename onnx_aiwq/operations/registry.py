@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.metadata
 import inspect
 import math
 import pkgutil
@@ -11,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.errors import PolicyError, ShapeError
 from onnx_aiwq.vocabulary import Counts, Operator, Tensor
 
+ENTRY_POINT_GROUP = "onnx_aiwq.rules"
 RuleFunction = Callable[[Operator], Counts]
 Traffic = Literal["whole", "view", "selected", "generated"]
 
@@ -92,11 +94,26 @@ def movement(*op_types: str, domain: str = "", since: int = 1, traffic: Traffic 
 
 @functools.cache
 def load_rules() -> None:
-    """Import every family of `onnx_aiwq.operations.rules`, so that the registry is complete."""
+    """Import every family of `onnx_aiwq.operations.rules`, then the users' own, so that the registry is complete.
+
+    An installed package adds rules with an entry point of the group ``onnx_aiwq.rules`` that names a module.
+
+    Raises:
+        PolicyError: if such a module cannot be imported.
+    """
     from onnx_aiwq.operations import rules
 
     for module in pkgutil.iter_modules(rules.__path__):
         importlib.import_module(f"{rules.__name__}.{module.name}")
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            entry.load()
+        except Exception as error:
+            # Whatever a foreign module raises, the user needs to know which package to mend or to remove.
+            raise PolicyError(
+                f"the rules of entry point {entry.name!r} ({entry.value}) cannot be loaded: "
+                f"{type(error).__name__}: {error}; mend or uninstall the package that brings it"
+            ) from error
 
 
 def find_rule(op_type: str, domain: str, version: int) -> Rule | None:

@@ -140,4 +140,4 @@ def profile_text(profile: HardwareProfile, form: str, width: int | None) -> str:
 def _entry(rows: Sequence[tuple[str, str]], form: str, width: int | None) -> str:
     if form == "json":
         return json.dumps(dict(rows), indent=2) + "\n"
-    return write_rows(("", ""), rows, form, None) if form != "table" else _aligned(rows, None)
+    return write_rows(("figure", "value"), rows, form, None) if form != "table" else _aligned(rows, None)

@@ -90,8 +90,9 @@ def _model_facts(report: Report) -> Iterator[tuple[str, str, str]]:
     )
     parts = [f"{coverage[key]} {key}" for key in ("counted", "decomposed", "movement", "constant") if coverage[key]]
     missing = ", ".join(plain(name) for name in coverage["unsupported_operators"])
-    unsupported = f"; {coverage['unsupported']} unsupported: {missing}" if coverage["unsupported"] else ""
-    yield "coverage", ", ".join(parts) + unsupported, f"counted by {report['convention']}"
+    if coverage["unsupported"]:
+        parts.append(f"{coverage['unsupported']} unsupported: {missing}")
+    yield "coverage", ", ".join(parts), f"counted by {report['convention']}"
 
 
 def _energy_facts(energy: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

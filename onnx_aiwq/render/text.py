@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ def markdown_row(cells: Iterable[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    return plain(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+    return re.sub(r"([\\`*_\[\]!|~])", r"\\\1", plain(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def render_csv(report: Mapping[str, Any]) -> str:

@@ -61,22 +61,25 @@ def conv(op: Operator) -> Counts:
     return _convolution(op)
 
 
-@rule("FusedConv", family="dense", domain="com.microsoft")
+@rule("FusedConv", "NhwcFusedConv", family="dense", domain="com.microsoft")
+@rule("Conv", family="dense", domain="com.microsoft.nchwc")
 def fused_conv(op: Operator) -> Counts:
     """Convolution with an optional sum with a second tensor and an activation.
 
     Equation:
-        Y = activation(Conv(X, W) + B + Z)
+        Y = activation(Conv(X, W) + B + Z); NhwcFusedConv stores X, Y and Z with the channels last, nchwc.Conv in blocks
     Basic operations:
         Those of Conv; Z adds one per output element; the activation per output element: Relu 1 compare, Sigmoid
         sub + root + add + div, Tanh mul + root + sub + add + div, LeakyRelu 1 compare + 1 mul, Clip 2 compare,
-        HardSigmoid 1 mul + 1 add + 2 compare.
+        HardSigmoid 1 mul + 1 add + 2 compare. The blocked nchwc.Conv computes whole blocks of filters: where onnxruntime
+        filled the last block of W with zero filters, they are multiplied like any other (dense count).
     Not counted:
         Index arithmetic and the padding itself.
     Example:
         X[1, 2, 3, 3], W[1, 2, 3, 3], bias, Z, Relu: one output, mul = MACs = 18, add = 17 + 1 + 1 = 19, compare = 1.
+        nchwc.Conv of the same X with W[8, 2, 3, 3], 7 of its filters padding, no bias: 8 outputs, mul = MACs = 144.
     Reference:
-        Contrib operators: FusedConv. TO paper, Eq. 5.
+        Contrib operators: FusedConv, NhwcFusedConv. TO paper, Eq. 5.
     """
     results = size_of(op.output(0), "the output")
     sums = 0 if op.input(3) is None else results

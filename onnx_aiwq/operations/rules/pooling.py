@@ -1,4 +1,4 @@
-"""Pooling: windows are dense, padding taps are compared and added like any other."""
+"""Pooling: windows are dense, padding taps are compared and added like any other; blocked layouts hold whole blocks."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def _global_windows(op: Operator) -> tuple[int, int]:
 
 @rule("MaxPool", family="pooling")
 @rule("NhwcMaxPool", family="pooling", domain="com.microsoft")
+@rule("MaxPool", family="pooling", domain="com.microsoft.nchwc")
 def max_pool(op: Operator) -> Counts:
     """Maximum over sliding windows.
 
@@ -43,6 +44,7 @@ def max_pool(op: Operator) -> Counts:
 
 
 @rule("AveragePool", family="pooling")
+@rule("AveragePool", family="pooling", domain="com.microsoft.nchwc")
 def average_pool(op: Operator) -> Counts:
     """Mean over sliding windows.
 
@@ -63,6 +65,7 @@ def average_pool(op: Operator) -> Counts:
 
 
 @rule("GlobalMaxPool", family="pooling")
+@rule("GlobalMaxPool", family="pooling", domain="com.microsoft.nchwc")
 def global_max_pool(op: Operator) -> Counts:
     """Maximum over all positions of a channel.
 
@@ -82,6 +85,7 @@ def global_max_pool(op: Operator) -> Counts:
 
 
 @rule("GlobalAveragePool", family="pooling")
+@rule("GlobalAveragePool", family="pooling", domain="com.microsoft.nchwc")
 def global_average_pool(op: Operator) -> Counts:
     """Mean over all positions of a channel.
 
