@@ -1,7 +1,6 @@
 """ONNX files of any size, written as they are encoded with nothing held in memory; standard library only.
 
 Three graphs: a chain, a wide graph of equal branches, and a few MatMul nodes with as many bytes of weights as wanted.
-A child process starts with the peak memory of the one that started it, so the writer must stay small.
 """
 
 from __future__ import annotations

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 TIMEOUT_SECONDS = 300.0
-_BYTES_PER_MAXRSS = 1 if sys.platform == "darwin" else 1024
+LAUNCHER = Path(__file__).resolve().with_name("launcher.py")
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Run:
     Attributes:
         seconds: wall time, start of the interpreter included.
         cpu_seconds: time on a processor, user and system, of all threads; on a busy machine the fairer figure.
-        peak_bytes: largest resident set that the process ever had; no less than that of the script that started it.
+        peak_bytes: largest resident set that the process ever had; see launcher.py.
         stdout: what it wrote.
         failure: one line that says why it failed, None where it did not.
     """
@@ -64,23 +62,16 @@ def run_process(command: Sequence[str], timeout_seconds: float = TIMEOUT_SECONDS
     The environment is passed on, without what would let one environment see the packages of another.
     """
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)
-        timer = threading.Timer(timeout_seconds, process.kill)
-        timer.start()
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        finally:
-            timer.cancel()
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(timeout_seconds), str(out), str(err), *command]
+        launched = subprocess.run(launcher, capture_output=True, text=True, check=True, env=environment)
+        seconds, cpu_seconds, peak_bytes, code = json.loads(launched.stdout)
         failure = None
-        if process.returncode:
+        if code:
             late = seconds >= timeout_seconds
-            failure = f"more than {timeout_seconds:.0f} s" if late else _reason(process.returncode, _text(err))
-        cpu_seconds = usage.ru_utime + usage.ru_stime
-        return Run(seconds, cpu_seconds, usage.ru_maxrss * _BYTES_PER_MAXRSS, _text(out), failure)
+            failure = f"more than {timeout_seconds:.0f} s" if late else _reason(code, _text(err))
+        return Run(seconds, cpu_seconds, peak_bytes, _text(out), failure)
 
 
 def summarize(runs: Sequence[Run]) -> Summary:
@@ -91,16 +82,22 @@ def summarize(runs: Sequence[Run]) -> Summary:
     return Summary(statistics.median(seconds), min(seconds), max(seconds), cpu_seconds, peak_bytes, len(runs))
 
 
-def interleaved(commands: Mapping[str, Sequence[str]], runs: int, timeout_seconds: float = TIMEOUT_SECONDS) -> Results:
+def interleaved(
+    commands: Mapping[str, Sequence[str]],
+    runs: int,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    once: Collection[str] = (),
+) -> Results:
     """Run every command once as warm-up, then all of them in turn, `runs` times over.
 
-    Taking turns spreads a slow moment of the machine over all commands. A command that fails is not run again.
+    Taking turns spreads a slow moment of the machine over all commands. A command that fails is not run again;
+    one named in `once` is not either, and its only run counts.
     """
     last: dict[str, Run] = {name: run_process(command, timeout_seconds) for name, command in commands.items()}
-    measured: dict[str, list[Run]] = {name: [] for name in commands}
+    measured: dict[str, list[Run]] = {name: [last[name]] if name in once else [] for name in commands}
     for _ in range(runs):
         for name, command in commands.items():
-            if last[name].failure is None:
+            if last[name].failure is None and name not in once:
                 last[name] = run_process(command, timeout_seconds)
                 measured[name].append(last[name])
     summaries = {
@@ -145,7 +142,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def megabytes(count: float) -> str:
-    return f"{count / 1e6:,.0f} MB"
+    return f"{count / 1e6:,.0f} MB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
 
 
 def times(ratio: float) -> str:
@@ -153,9 +150,8 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:,.0f}x"
 
 
-def _text(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "replace")
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _reason(code: int, stderr: str) -> str:

@@ -69,7 +69,7 @@ def main() -> None:
 def _measure_nodes(aiwq: Path, path: Path, shape: str, count: int, runs: int) -> Size:
     report_progress(f"{shape} of {count:,} nodes")
     SHAPES[shape](path, count)
-    command = [str(aiwq), "analyze", str(path), "--format", "json"]
+    command = [str(aiwq), "analyze", str(path), "--format", "json", "--output", str(path.with_name("report.json"))]
     results = interleaved({shape: command}, runs if count <= 10_000 else 1, TIMEOUT_SECONDS)
     return Size(shape, count, path.stat().st_size, results.summaries.get(shape), results.last[shape].failure)
 
@@ -78,7 +78,7 @@ def _measure_weights(aiwq: Path, path: Path, count: int, runs: int) -> tuple[int
     report_progress(f"{count:,} bytes of weights")
     write_weights(path, count)
     commands = {
-        "aiwq": [str(aiwq), "analyze", str(path), "--format", "json"],
+        "aiwq": [str(aiwq), "analyze", str(path), "--format", "json", "--output", str(path.with_name("report.json"))],
         "onnx": [python_beside(aiwq), "-c", "import sys, onnx; onnx.load(sys.argv[1])", str(path)],
     }
     return count, interleaved(commands, runs, TIMEOUT_SECONDS)

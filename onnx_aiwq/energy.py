@@ -3,10 +3,14 @@
 For a node n of family c, with TO(n, d) transistor operations in data type d and B(n) bytes read and written:
 
     seconds(n) = seconds_per_node x repeats + max(sum_d TO(n, d) x s[c, d], B(n) x m)
-    joules(n)  = sum_d TO(n, d) x k[c, d]  +  8 B(n) x g  +  static_watts x seconds(n)
+    joules(n)  = sum_d TO(n, d) x k[c, d]  +  8 B(n) x g  +  static_watts x seconds(n) / utilization
 
-A run adds seconds_per_run, and the static power during it. The three terms are E_comp, E_data and C_sys of AIWQ
-(eq. 12, 13, 15; PUE is applied to the carbon footprint only), and their sum is the resource cost C_AI (eq. 16).
+A run adds seconds_per_run, and the static power during it. The three terms are E_comp, E_data and the static part of
+C_sys of AIWQ (eq. 12, 13, 15). All are at the scope of the profile (the component, unless it says otherwise); what a
+data centre adds, the (PUE - 1) share of C_sys, is in `onnx_aiwq.metrics.workload` and in the carbon footprint, never here.
+
+Utilization is the share of its powered time that the hardware does this work; each run pays for its part of the rest.
+Unknown is never zero: where nodes run and none of them has a price, every number of the estimate is None.
 """
 
 from __future__ import annotations
@@ -28,9 +32,12 @@ if TYPE_CHECKING:
 
 DEFAULT_TEMPERATURE_K = 300.0
 _LARGEST_COUNT = 10**100  # far beyond any network; above it floats overflow sooner or later
+DEFAULT_NEGATIVE_SHARE = 0.5
+"""f of AIWQ's ReLU loss f n i_r: the share of its inputs that are negative, which depends on data; half unless given."""
 LANDAUER_CONVENTION = (
-    "bits lost: n for add, sub, mul and div of n-bit operands, 2n - 1 for a compare, 5 k n for a root (k Newton steps "
-    "of 4 mul and 1 sub); a floor for the count, not a measurement"
+    "bits lost: n for add, sub, mul and div of n-bit operands, 2n - 1 for a compare, f n for a compare of a Relu (f the "
+    "share of negative inputs), 5 k n for a root (k Newton steps of 4 mul and 1 sub); a floor for the count, not a "
+    "measurement"
 )
 
 
@@ -79,37 +86,48 @@ class EnergyEstimate:
         landauer_j: Landauer bound of the same operations, J, by `LANDAUER_CONVENTION`.
         eta_comp: compute_j / landauer_j (AIWQ eq. 12), None where nothing is computed.
         unpriced: names of the nodes that no number here includes.
+        temperature_k: of the Landauer bound, K.
+        utilization: share of its powered time that the hardware does this work.
+
+    From `joules` to `eta_comp` all are None where nodes run and none of them has a price.
     """
 
     hardware: str
     provider: str | None
     source: str
     nodes: tuple[NodeEnergy, ...]
-    joules: float
-    joules_low: float
-    joules_high: float
-    seconds: float
-    seconds_low: float
-    seconds_high: float
+    joules: float | None
+    joules_low: float | None
+    joules_high: float | None
+    seconds: float | None
+    seconds_low: float | None
+    seconds_high: float | None
     interval: float
-    compute_j: float
-    data_j: float
-    system_j: float
-    landauer_j: float
+    compute_j: float | None
+    data_j: float | None
+    system_j: float | None
+    landauer_j: float | None
     eta_comp: float | None
     unpriced: tuple[str, ...]
+    temperature_k: float = DEFAULT_TEMPERATURE_K
+    utilization: float = 1.0
 
     def to_dict(self) -> dict[str, object]:
         """The ``energy`` object of the JSON report."""
         keys = (
             "hardware provider source joules joules_low joules_high seconds seconds_low seconds_high interval "
-            "compute_j data_j system_j landauer_j eta_comp"
+            "compute_j data_j system_j landauer_j eta_comp temperature_k utilization"
         )
         return {key: getattr(self, key) for key in keys.split()}
 
 
 def estimate(
-    costs: Sequence[NodeCost], profile: HardwareProfile, *, temperature_k: float = DEFAULT_TEMPERATURE_K
+    costs: Sequence[NodeCost],
+    profile: HardwareProfile,
+    *,
+    temperature_k: float = DEFAULT_TEMPERATURE_K,
+    utilization: float = 1.0,
+    negative_share: float = DEFAULT_NEGATIVE_SHARE,
 ) -> EnergyEstimate:
     """Price every node and the run.
 
@@ -117,48 +135,84 @@ def estimate(
         costs: of one inference; counts and bytes include the repeats of each node.
         profile: the hardware.
         temperature_k: of the Landauer bound, K.
+        utilization: share of its powered time that the hardware does this work, above 0 and at most 1.
+        negative_share: of the inputs of a Relu, for the Landauer bound (f of AIWQ's f n i_r).
 
     Raises:
         ProfileError: if the profile has no coefficient for a family and data type that occur.
         UnsupportedOperatorError: if arithmetic is counted in a type without transistor counts.
-        PolicyError: if the temperature is not a positive number.
+        PolicyError: if the temperature, the utilization or the share is out of its range.
         ModelError: if a count is beyond what any number of joules can say.
     """
-    nodes = tuple(_node_energy(cost, profile) for cost in costs)
-    compute_j = math.fsum(node.compute_j for node in nodes if node.compute_j is not None)
-    data_j = math.fsum(node.data_j for node in nodes if node.data_j is not None)
-    seconds = math.fsum(node.seconds for node in nodes if node.seconds is not None) + (profile.seconds_per_run or 0.0)
-    system_j = profile.static_watts * seconds
-    joules = compute_j + data_j + system_j
+    check_shares(utilization, negative_share)
+    bound_per_bit_j = landauer_joules_per_bit(temperature_k)
+    nodes = tuple(_node_energy(cost, profile, utilization) for cost in costs)
     priced = [cost for cost, node in zip(costs, nodes, strict=True) if node.joules is not None and _runs(cost)]
-    landauer_j = math.fsum(landauer_joules(cost.counts, temperature_k) for cost in priced if cost.counts is not None)
+    sums = _sums(nodes, profile, utilization) if priced or not any(map(_runs, costs)) else None
+    landauer_j = math.fsum(_bits_lost_of(cost, negative_share) * bound_per_bit_j for cost in priced)
     of_joules, of_seconds = profile.interval.joules, profile.interval.seconds
     return EnergyEstimate(
         hardware=profile.id,
         provider=profile.provider,
         source=profile.source,
         nodes=nodes,
-        joules=joules,
-        joules_low=joules * of_joules.low_factor,
-        joules_high=joules * of_joules.high_factor,
-        seconds=seconds,
-        seconds_low=seconds * of_seconds.low_factor,
-        seconds_high=seconds * of_seconds.high_factor,
+        joules=None if sums is None else sums.joules,
+        joules_low=None if sums is None else sums.joules * of_joules.low_factor,
+        joules_high=None if sums is None else sums.joules * of_joules.high_factor,
+        seconds=None if sums is None else sums.seconds,
+        seconds_low=None if sums is None else sums.seconds * of_seconds.low_factor,
+        seconds_high=None if sums is None else sums.seconds * of_seconds.high_factor,
         interval=profile.interval.level,
-        compute_j=compute_j,
-        data_j=data_j,
-        system_j=system_j,
-        landauer_j=landauer_j,
-        eta_comp=compute_j / landauer_j if landauer_j > 0 else None,
+        compute_j=None if sums is None else sums.compute_j,
+        data_j=None if sums is None else sums.data_j,
+        system_j=None if sums is None else sums.system_j,
+        landauer_j=None if sums is None else landauer_j,
+        eta_comp=None if sums is None or not landauer_j else sums.compute_j / landauer_j,
         unpriced=tuple(node.name for node in nodes if node.joules is None),
+        temperature_k=temperature_k,
+        utilization=utilization,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    compute_j: float
+    data_j: float
+    system_j: float
+    seconds: float
+
+    @property
+    def joules(self) -> float:
+        return self.compute_j + self.data_j + self.system_j
+
+
+def _sums(nodes: Sequence[NodeEnergy], profile: HardwareProfile, utilization: float) -> _Sums:
+    """The whole run: the nodes that have a price, and the overhead of a run."""
+    seconds = math.fsum(node.seconds for node in nodes if node.seconds is not None) + (profile.seconds_per_run or 0.0)
+    return _Sums(
+        compute_j=math.fsum(node.compute_j for node in nodes if node.compute_j is not None),
+        data_j=math.fsum(node.data_j for node in nodes if node.data_j is not None),
+        system_j=profile.static_watts * seconds / utilization,
+        seconds=seconds,
+    )
+
+
+def check_shares(utilization: float, negative_share: float) -> None:
+    """Raise `PolicyError` for a utilization that is not above 0 and at most 1, or a share that is not from 0 to 1."""
+    if not 0 < utilization <= 1:
+        raise PolicyError(
+            f"utilization {utilization:g}: expected the share of its powered time that the hardware works, above 0 and "
+            "at most 1, for example 0.3"
+        )
+    if not 0 <= negative_share <= 1:
+        raise PolicyError(f"negative share {negative_share:g}: expected the share of negative Relu inputs, from 0 to 1")
 
 
 def _runs(cost: NodeCost) -> bool:
     return cost.status is not Status.CONSTANT
 
 
-def _node_energy(cost: NodeCost, profile: HardwareProfile) -> NodeEnergy:
+def _node_energy(cost: NodeCost, profile: HardwareProfile, utilization: float) -> NodeEnergy:
     name = cost.operator.name
     if not _runs(cost):
         return NodeEnergy(name, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -177,7 +231,7 @@ def _node_energy(cost: NodeCost, profile: HardwareProfile) -> NodeEnergy:
     data_j = moved_bytes * BITS_PER_BYTE * profile.joules_per_bit
     overhead_s = (profile.seconds_per_node or 0.0) * cost.operator.repeats
     seconds = overhead_s + max(compute_s, moved_bytes * profile.seconds_per_byte)
-    system_j = profile.static_watts * seconds
+    system_j = profile.static_watts * seconds / utilization
     return NodeEnergy(name, compute_j + data_j + system_j, seconds, compute_j, data_j, system_j)
 
 
@@ -201,6 +255,16 @@ def bits_lost(counts: Counts) -> int:
             lost = cost.width_bits
         total += number * lost
     return total
+
+
+def _bits_lost_of(cost: NodeCost, negative_share: float) -> float:
+    """`bits_lost` of a node; a Relu loses the n bits of its negative inputs, f n i_r of AIWQ, not a compare's 2n - 1."""
+    counts = cost.counts or Counts()
+    if cost.operator.op_type != "Relu" or cost.operator.domain:
+        return bits_lost(counts)
+    compared = {dtype: number for (dtype, op), number in counts.operations.items() if op is BasicOp.COMPARE}
+    rest = bits_lost(counts.without(BasicOp.COMPARE))
+    return rest + negative_share * sum(number * transistor_cost(dtype).width_bits for dtype, number in compared.items())
 
 
 @functools.cache

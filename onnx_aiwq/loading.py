@@ -104,7 +104,7 @@ def _from_path(path: Path) -> Skeleton:
         raise ModelError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ModelError(f"{path}: cannot be read: {reason}") from error
+        raise ModelError(f"{path}: cannot be read: {reason}; check the path and its permissions") from error
 
 
 def _models_within(folder: Path) -> str:
@@ -217,11 +217,13 @@ def _external_bytes(tensor: onnx.TensorProto, dtype: DType, skeleton: Skeleton) 
     try:
         folder = skeleton.path.resolve().parent
         file = (folder / location).resolve()
+        if int(entries.get("length", size_bytes)) != size_bytes:
+            return None  # more or less than the tensor holds: its neighbour's bytes are not guessed to be its own
         if not file.is_relative_to(folder) or not stat.S_ISREG(file.stat().st_mode):
             return None
         with file.open("rb") as stream:
             stream.seek(int(entries.get("offset", "0")))
             data = stream.read(size_bytes)
-    except (OSError, ValueError):
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of symbolic links, before Python 3.13
         return None
     return data if len(data) == size_bytes else None

@@ -557,6 +557,21 @@ def _missing_figures(wanted: str) -> str:
     return ""
 
 
+def peak_figures(name: str) -> tuple[str, float, float] | None:
+    """Full name, peak float32 FLOP/s and TDP in watts of a processor of the hardware list; None where one is missing."""
+    wanted = name.strip().casefold()
+    for known, row in _hardware_rows().items():
+        tdp_w, fp32_tflops = _number(row, "tdp_w"), _number(row, "fp32_tflops")
+        if wanted in (known.casefold(), slug(known)) and tdp_w is not None and fp32_tflops is not None:
+            return known, fp32_tflops * 1e12, tdp_w
+    return None
+
+
+def processor_names() -> list[str]:
+    """Full names of the processors of the hardware list."""
+    return list(_hardware_rows())
+
+
 @functools.cache
 def _datasheet_profiles() -> dict[str, HardwareProfile]:
     """Derived profiles by full name, for the processors with a TDP, a float32 rate and a bandwidth."""

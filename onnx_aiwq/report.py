@@ -5,28 +5,29 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_aiwq import __version__
-from onnx_aiwq.energy import EnergyEstimate, NodeEnergy, estimate
+from onnx_aiwq.deployment import Deployment, DeploymentOptions, Metrics, describe_deployment, metrics_of
+from onnx_aiwq.energy import EnergyEstimate, NodeEnergy
 from onnx_aiwq.errors import ShapeError, UnsupportedOperatorError
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.graph.liveness import peak_activation_bytes
-from onnx_aiwq.metrics.carbon import Carbon, carbon_footprint, find_region
-from onnx_aiwq.metrics.ecal import Ecal, inference_only
-from onnx_aiwq.metrics.workload import HumanTask, Workload, estimate_workload
+from onnx_aiwq.metrics.carbon import Carbon
+from onnx_aiwq.metrics.ecal import Ecal
+from onnx_aiwq.metrics.workload import Workload
 from onnx_aiwq.operations.counting import CONVENTION_NAME, Convention, NodeCost, Status, count_graph
 from onnx_aiwq.operations.registry import find_rule
-from onnx_aiwq.profiles import HardwareProfile, load_profile
+from onnx_aiwq.profiles import HardwareProfile
 from onnx_aiwq.symbolic_cost import SweepPoint, SymbolicCost, sweep, symbolic_cost
 from onnx_aiwq.transistors import by_dtype, transistor_operations
-from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import ArrayLike
+    from typing_extensions import Unpack
 
 SCHEMA = "onnx_aiwq.report/1"
 Level = Literal["inference"]
@@ -57,11 +58,8 @@ class Report:
         counts: their sum.
         convention: `default` or `paper`.
         level: what is counted; `inference` is one forward pass.
-        profile: the hardware.
-        energy: joules and seconds with intervals, and per node.
-        workload: AIWQ.
-        ecal: energy of the life cycle per bit.
-        carbon: grams.
+        deployment: where and how it runs.
+        metrics: energy, workload, eCAL and carbon.
         peak_activation_bytes: None where a size is unknown.
         count: how a graph was counted, for the formulas.
     """
@@ -71,13 +69,35 @@ class Report:
     counts: Counts
     convention: Convention
     level: Level
-    profile: HardwareProfile
-    energy: EnergyEstimate
-    workload: Workload
-    ecal: Ecal
-    carbon: Carbon
+    deployment: Deployment
+    metrics: Metrics
     peak_activation_bytes: int | None
     count: Callable[[Graph], tuple[NodeCost, ...]] = field(repr=False, compare=False)
+
+    @property
+    def profile(self) -> HardwareProfile:
+        """The hardware."""
+        return self.deployment.profile
+
+    @property
+    def energy(self) -> EnergyEstimate:
+        """Joules and seconds with intervals, and per node."""
+        return self.metrics.energy
+
+    @property
+    def workload(self) -> Workload:
+        """AIWQ."""
+        return self.metrics.workload
+
+    @property
+    def ecal(self) -> Ecal:
+        """Energy of the life cycle per bit."""
+        return self.metrics.ecal
+
+    @property
+    def carbon(self) -> Carbon:
+        """Grams."""
+        return self.metrics.carbon
 
     @functools.cached_property
     def symbolic(self) -> SymbolicCost | None:
@@ -101,7 +121,7 @@ class Report:
             ShapeError: for a name that the model does not have or has bound, or where there are no formulas.
         """
         costs = self._formulas().at(dimensions)
-        energy = estimate(costs, self.profile)
+        energy = self.deployment.price(costs)
         return {
             **_totals_entry(costs),
             **{key: value for key, value in energy.to_dict().items() if key.startswith(("joules", "seconds"))},
@@ -113,7 +133,9 @@ class Report:
         Raises:
             ShapeError: as `at`.
         """
-        return sweep(self._formulas(), self.profile, name, values, {})
+        formulas = self._formulas()
+        for point in sweep(formulas, self.profile, name, values, {}):
+            yield replace(point, energy=self.deployment.price(formulas.at({name: point.value})))
 
     def _formulas(self) -> SymbolicCost:
         if self.symbolic is None:
@@ -138,7 +160,10 @@ class Report:
             lines.append(f"the totals are partial: {_describe(self.unsupported)}; they hold no cost of these")
         if self._symbolic and self.symbolic is None:
             lines.append(str(self._symbolic))
-        return (*lines, *self.graph.warnings, *self.carbon.warnings, *self.workload.notes)
+        lines += [*self.graph.warnings, *self.metrics.warnings, *self.carbon.warnings, *self.workload.notes]
+        if self.energy.joules is None:
+            lines.append("no node that runs has a price: energy, eCAL and CO2 are unknown")
+        return tuple(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report, schema ``onnx_aiwq.report/1``: integers are exact, numbers are SI, unknown is None."""
@@ -166,10 +191,10 @@ class Report:
             "by_operator": _by_operator(self.costs, self.energy.nodes),
             "coverage": _coverage_entry(self.costs),
             "nodes": nodes,
-            "energy": {**self.energy.to_dict(), "hardware_name": self.profile.name},
+            "energy": {**self.energy.to_dict(), "hardware_name": self.profile.name, "scope": self.carbon.scope},
             "workload": self.workload.to_dict(),
-            "ecal": {**self.ecal.to_dict(), "inferences": self.ecal.inferences, "scope": self.ecal.scope},
-            "carbon": {**self.carbon.to_dict(), "pue_source": self.carbon.pue_source},
+            "ecal": self.ecal.to_dict(),
+            "carbon": self.carbon.to_dict(),
             "warnings": list(self.warnings),
         }
 
@@ -180,16 +205,10 @@ def analyze(
     bind: Mapping[str, int] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     values: Mapping[str, ArrayLike] | None = None,
-    hardware: str | HardwareProfile | None = None,
-    region: str | None = None,
-    carbon_intensity_g_per_kwh: float | None = None,
-    pue: float | None = None,
-    inferences: int = 1,
     convention: Convention = "default",
-    measured_seconds: float | None = None,
-    human: HumanTask | None = None,
     strict: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
+    **deployment: Unpack[DeploymentOptions],
 ) -> Report:
     """Count a model and estimate its energy, workload, eCAL and CO2.
 
@@ -198,27 +217,17 @@ def analyze(
         bind: values of symbolic dimensions by name.
         shapes: shapes of inputs by name.
         values: elements of small integer inputs that decide shapes, by input name.
-        hardware: name or file of a profile, or a profile; this machine's calibrated one, else the reference, if None.
-        region: grid or cloud region; the world average where neither it nor an intensity is given.
-        carbon_intensity_g_per_kwh: gCO2e/kWh, instead of the region's.
-        pue: power usage effectiveness of the data centre.
-        inferences: number of inferences that eCAL and CO2 are for.
         convention: `paper` leaves comparisons out, as the TO paper does.
-        measured_seconds: seconds of a real inference, for the actual workload.
-        human: the same task done by people, for the AI impact.
         strict: raise where a dimension is unbound or an operator unsupported, instead of naming it in the report.
         progress: is told the name of each stage as it begins.
+        deployment: where and how it runs: `hardware`, `region`, `lifecycle`, `inferences`, `pue`, ...; each is explained
+            by `onnx_aiwq.deployment.describe_deployment`.
 
     Raises:
         AiwqError: if the model, an option or the hardware is not usable; the message names the next step.
     """
     progress("reading the graph")
-    profile = hardware if isinstance(hardware, HardwareProfile) else load_profile(hardware)
-    grid = None if region is None else find_region(region)
-    # Options are checked before a large model is read.
-    carbon_footprint(
-        0.0, 0.0, inferences=inferences, region=grid, intensity_g_per_kwh=carbon_intensity_g_per_kwh, pue=pue
-    )
+    described = describe_deployment(**deployment)  # options are checked before a large model is read
     graph = source if isinstance(source, Graph) else load(source, bind=bind, shapes=shapes, values=values)
     if strict:
         _require_bound(graph)
@@ -228,35 +237,14 @@ def analyze(
     if strict:
         _require_supported(costs)
     progress("estimating energy")
-    energy = estimate(costs, profile)
-    input_bits, output_bits = _bits(graph.inputs), _bits(graph.outputs)
     return Report(
         graph=graph,
         costs=costs,
         counts=_sum(cost.counts for cost in costs),
         convention=convention,
         level="inference",
-        profile=profile,
-        energy=energy,
-        workload=estimate_workload(
-            profile.comp_res,
-            input_bits=input_bits,
-            output_bits=output_bits,
-            seconds=energy.seconds,
-            joules=energy.joules,
-            measured_seconds=measured_seconds,
-            human=human,
-        ),
-        ecal=inference_only(energy.joules, input_bits, inferences),
-        carbon=carbon_footprint(
-            energy.joules,
-            energy.seconds,
-            inferences=inferences,
-            region=grid,
-            intensity_g_per_kwh=carbon_intensity_g_per_kwh,
-            pue=pue,
-            embodied=profile.embodied,
-        ),
+        deployment=described,
+        metrics=metrics_of(graph, costs, described),
         peak_activation_bytes=peak_activation_bytes(graph, _shares_memory),
         count=counting,
     )
@@ -295,15 +283,6 @@ def _describe(unsupported: Sequence[NodeCost]) -> str:
 
 def _operator_label(operator: Operator) -> str:
     return f"{operator.domain}.{operator.op_type}" if operator.domain else operator.op_type
-
-
-def _bits(tensors: Sequence[Tensor]) -> int | None:
-    total = 0
-    for tensor in tensors:
-        if tensor.size_bytes is None:
-            return None
-        total += tensor.size_bytes * BITS_PER_BYTE
-    return total
 
 
 def _totals_entry(costs: Sequence[NodeCost]) -> dict[str, Any]:

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import keyword
+import math
+import operator
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -18,6 +23,8 @@ Dim: TypeAlias = "int | Formula"
 # One factor of a monomial: a symbol by name, or ("floor", numerator, divisor), ("max" | "min", left, right).
 Atom: TypeAlias = "str | tuple[str, Formula, Formula]"
 Monomial: TypeAlias = "tuple[tuple[Atom, int], ...]"
+_MOST_TERMS = 2_000  # a product of many sums has exponentially many terms: no formula that anybody could read
+_MOST_OPERANDS = 16  # of one maximum; each is compared with all others
 
 
 class UndecidableError(ShapeError):
@@ -39,11 +46,12 @@ def simplified(value: Dim) -> Dim:
 class Formula:
     """An immutable polynomial; see the module."""
 
-    __slots__ = ("_hash", "_terms")
+    __slots__ = ("_hash", "_terms", "_text")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
         self._terms = {monomial: number for monomial, number in terms.items() if number}
         self._hash: int | None = None
+        self._text: str | None = None  # noted, because texts order the atoms at every level of nested floors
 
     @property
     def is_constant(self) -> bool:
@@ -76,12 +84,14 @@ class Formula:
 
     def renamed(self, names: Mapping[str, str]) -> Formula:
         """The same formula with other names of its symbols."""
-        return Formula(
-            {
-                tuple((_renamed_atom(atom, names), power) for atom, power in monomial): number
-                for monomial, number in self._terms.items()
-            }
-        )
+        total: Dim = 0
+        # Built anew, because the normal form orders atoms by name.
+        for monomial, number in self._terms.items():
+            product: Dim = number
+            for atom, power in monomial:
+                product = product * _renamed_atom(atom, names) ** power
+            total = total + product
+        return _formula(total)
 
     def __add__(self, other: Dim) -> Dim:
         terms = dict(self._terms)
@@ -95,7 +105,7 @@ class Formula:
         return Formula({monomial: -number for monomial, number in self._terms.items()})
 
     def __sub__(self, other: Dim) -> Dim:
-        return self + -other
+        return self + -_formula(other)  # an unsigned integer of numpy has no negative
 
     def __rsub__(self, other: Dim) -> Dim:
         return -self + other
@@ -106,11 +116,15 @@ class Formula:
             for right, right_number in _terms_of(other).items():
                 monomial = _product(left, right)
                 terms[monomial] = terms.get(monomial, 0) + left_number * right_number
+            if len(terms) > _MOST_TERMS:
+                raise UndecidableError(f"a formula of more than {_MOST_TERMS:,} terms")
         return simplified(Formula(terms))
 
     __rmul__ = __mul__
 
     def __pow__(self, power: int) -> Dim:
+        if power < 0:
+            raise ValueError(f"({self})**{power} is no integer")
         result: Dim = 1
         for _ in range(power):
             result = result * self
@@ -175,10 +189,14 @@ class Formula:
         return float(int(self))
 
     def __str__(self) -> str:
-        if not self._terms:
-            return "0"
-        text = " + ".join(_monomial_text(monomial, number) for monomial, number in _ordered(self._terms))
-        return text.replace("+ -", "- ")
+        if self._text is None:
+            signed = [
+                f"{'-' if number < 0 else '+'} {_monomial_text(monomial, abs(number))}"
+                for monomial, number in _ordered(self._terms)
+            ]
+            text = " ".join(signed) or "0"
+            self._text = "-" + text[2:] if text.startswith("- ") else text.removeprefix("+ ")
+        return self._text
 
     def __repr__(self) -> str:
         return f"Formula({self})"
@@ -200,26 +218,50 @@ def at_most(left: Dim, right: Dim) -> Dim:
 
 
 def _extreme(kind: str, left: Dim, right: Dim) -> Dim:
+    kept: list[Formula] = []
+    for operand in (*_operands(kind, _formula(left)), *_operands(kind, _formula(right))):
+        if not any(_covers(kind, other, operand) for other in kept):
+            kept = [other for other in kept if not _covers(kind, operand, other)] + [operand]
+        if len(kept) > _MOST_OPERANDS:
+            raise UndecidableError(f"a {kind} of more than {_MOST_OPERANDS} formulas")
+    first, *others = sorted(kept, key=str)
+    joined = functools.reduce(lambda one, other: Formula({(((kind, one, other), 1),): 1}), others, first)
+    return simplified(joined)
+
+
+def _operands(kind: str, value: Formula) -> list[Formula]:
+    """The operands of a nested maximum or minimum; a value of any other form is its own only one."""
+    if len(value._terms) == 1:
+        ((monomial, number),) = value._terms.items()
+        if number == 1 and len(monomial) == 1:
+            atom, power = monomial[0]
+            if not isinstance(atom, str) and atom[0] == kind and power == 1:
+                return [*_operands(kind, atom[1]), *_operands(kind, atom[2])]
+    return [value]
+
+
+def _covers(kind: str, one: Formula, other: Formula) -> bool:
+    """Whether the extreme of two formulas is always the first."""
+    if one in _operands("min" if kind == "max" else "max", other):
+        return True  # max(a, min(a, b)) is a
     try:
-        larger = left if left >= right else right
+        return one >= other if kind == "max" else other >= one
     except UndecidableError:
-        first, second = sorted((_formula(left), _formula(right)), key=str)
-        return Formula({(((kind, first, second), 1),): 1})
-    return larger if kind == "max" else left + right - larger
+        return False
 
 
 def _formula(value: Dim) -> Formula:
-    return value if isinstance(value, Formula) else Formula({(): value})
+    return value if isinstance(value, Formula) else Formula({(): operator.index(value)})
 
 
 def _terms_of(value: Dim) -> Mapping[Monomial, int]:
     if isinstance(value, Formula):
         return value._terms
-    return {(): int(value)}
+    return {(): operator.index(value)}  # a real number would be cut to an integer without a word
 
 
-def _atom_key(atom: Atom) -> str:
-    return atom if isinstance(atom, str) else f"{atom[0]}({atom[1]},{atom[2]})"
+def _atom_key(atom: Atom) -> tuple[str, str, str]:
+    return ("", atom, "") if isinstance(atom, str) else (atom[0], str(atom[1]), str(atom[2]))
 
 
 def _product(left: Monomial, right: Monomial) -> Monomial:
@@ -236,6 +278,8 @@ def _floor_division(left: Dim, right: Dim) -> Dim:
     left, right = simplified(left), simplified(right)
     if isinstance(left, int) and isinstance(right, int):
         return left // right
+    if left == 0:
+        return 0
     divisor = _terms_of(right)
     if len(divisor) == 1:
         ((monomial, number),) = divisor.items()
@@ -274,7 +318,7 @@ def _exact_ratio(left: Dim, right: Dim) -> Dim | None:
     """The polynomial quotient where there is one, by division on the leading terms."""
     remainder, quotient = _formula(left), Formula({})
     lead, lead_number = _ordered(_terms_of(right))[0]
-    for _ in range(len(remainder._terms) + 8):
+    for _ in range(_MOST_TERMS):
         if not remainder._terms:
             return simplified(quotient)
         term, number = _ordered(remainder._terms)[0]
@@ -298,24 +342,30 @@ def _quotient(term: Monomial, divisor: Monomial) -> Monomial | None:
 
 
 def _ordered(terms: Mapping[Monomial, int]) -> list[tuple[Monomial, int]]:
-    """Terms by falling degree, then by name."""
-    return sorted(terms.items(), key=lambda term: (-sum(p for _, p in term[0]), [_atom_key(a) for a, _ in term[0]]))
+    """Terms by falling degree, then by name and falling power: one order, in which polynomials can be divided."""
+    return sorted(
+        terms.items(), key=lambda term: (-sum(p for _, p in term[0]), [(_atom_key(a), -p) for a, p in term[0]])
+    )
 
 
 def _monomial_text(monomial: Monomial, number: int) -> str:
     factors = [_factor_text(atom, power) for atom, power in monomial]
-    if number != 1 or not factors:
-        factors.insert(0, "-" if number == -1 and factors else str(number))
-    return "*".join(factors).replace("-*", "-")
+    return "*".join(factors if factors and number == 1 else [str(number), *factors])
+
+
+def _symbol_text(name: str) -> str:
+    """A name as `parse` reads it back: in braces unless Python takes it for this very identifier."""
+    plain = name.isidentifier() and not keyword.iskeyword(name) and unicodedata.normalize("NFKC", name) == name
+    return name if plain else "{" + name.replace("%", "%25").replace("{", "%7B").replace("}", "%7D") + "}"
 
 
 def _factor_text(atom: Atom, power: int) -> str:
     if isinstance(atom, str):
-        base = atom if atom.isidentifier() else "{" + atom + "}"
+        base = _symbol_text(atom)
     elif atom[0] == "floor":
         base = f"floor(({atom[1]})/({atom[2]}))"
     else:
-        base = f"{atom[0]}({atom[1]}, {atom[2]})"
+        base = f"{atom[0]}({', '.join(str(each) for side in atom[1:] for each in _operands(atom[0], side))})"
     return base if power == 1 else f"{base}**{power}"
 
 
@@ -328,10 +378,11 @@ def _atom_value(atom: Atom, values: Mapping[str, int]) -> int:
     return max(left, right) if atom[0] == "max" else min(left, right)
 
 
-def _renamed_atom(atom: Atom, names: Mapping[str, str]) -> Atom:
+def _renamed_atom(atom: Atom, names: Mapping[str, str]) -> Dim:
     if isinstance(atom, str):
-        return names.get(atom, atom)
-    return atom[0], atom[1].renamed(names), atom[2].renamed(names)
+        return symbol(names.get(atom, atom))
+    left, right = atom[1].renamed(names), atom[2].renamed(names)
+    return left // right if atom[0] == "floor" else _extreme(atom[0], left, right)
 
 
 def _bounds(value: Dim) -> tuple[int | None, int | None]:
@@ -359,7 +410,7 @@ def _bounds(value: Dim) -> tuple[int | None, int | None]:
     return low_bound, high_bound
 
 
-@functools.cache
+@functools.lru_cache(maxsize=65536)
 def _atom_low(atom: tuple[str, Formula, Formula]) -> int | None:
     left, right = _bounds(atom[1])[0], _bounds(atom[2])
     if atom[0] == "floor":
@@ -372,62 +423,128 @@ def _atom_low(atom: tuple[str, Formula, Formula]) -> int | None:
     return None if left is None or right[0] is None else min(left, right[0])
 
 
+_LONGEST_TEXT = 50_000
+_LARGEST_POWER = 64
+_LARGEST_BITS = 10_000  # of a coefficient; towers of powers end here
+_MOST_STEPS = 100_000  # terms multiplied; many products of sums, each of them short, end here
+_BRACED = re.compile(r"\{([^{}]*)\}")
+_NOT_ARITHMETIC = re.compile(r"[^\w\s+\-*/%(),]")
+
+
 @functools.lru_cache(maxsize=65536)
 def parse(text: str) -> Dim | None:
     """Read the text of a dimension as the shape libraries write it; None where it holds anything else.
 
-    Knows + - * / // ** %, floor, ceiling, Max, Min, Mod and integers; every other name is a symbol.
+    Knows + - * / // ** %, floor, ceiling, Max, Min, Mod and integers; every other name is a symbol. A name that is no
+    identifier stands in braces, with %7B and %7D for braces of its own and %25 for a percent sign.
     """
-    try:
-        value, denominator = _parsed(ast.parse(text.replace("{", "").replace("}", ""), mode="eval").body)
-    except (SyntaxError, ValueError, UndecidableError, ZeroDivisionError, RecursionError):
+    if len(text) > _LONGEST_TEXT:
         return None
-    return value if denominator == 1 else None
+    names: dict[str, str] = {}
+    prefix = "braced"
+    while prefix in text:
+        prefix += "_"
+
+    def plain(match: re.Match[str]) -> str:
+        alias = f"{prefix}{len(names)}"
+        names[alias] = match[1].replace("%7D", "}").replace("%7B", "{").replace("%25", "%")
+        return f" {alias} "  # apart from what stands beside it
+
+    text = _BRACED.sub(plain, text).strip()
+    if _NOT_ARITHMETIC.search(text):
+        return None
+    try:
+        value, denominator = _Reader(names).rational(ast.parse(text, mode="eval").body)
+        quotient = value // denominator
+        return quotient if quotient * denominator == value else None
+    except (SyntaxError, ValueError, UndecidableError, ZeroDivisionError, RecursionError, MemoryError):
+        return None
 
 
-def _parsed(node: ast.expr) -> tuple[Dim, int]:
-    """A rational formula as (numerator, denominator)."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, int):
-        return node.value, 1
-    if isinstance(node, ast.Name):
-        return symbol(node.id), 1
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        value, denominator = _parsed(node.operand)
-        return -value, denominator
-    if isinstance(node, ast.BinOp):
-        return _parsed_operation(node)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return _parsed_call(node.func.id.lower(), [_parsed(argument) for argument in node.args]), 1
-    raise ValueError(ast.dump(node))
+class _Reader:
+    """Makes formulas of syntax trees, as rational formulas (numerator, denominator); the text may be hostile."""
 
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        self._steps = 0
 
-def _parsed_operation(node: ast.BinOp) -> tuple[Dim, int]:
-    (left, left_over), (right, right_over) = _parsed(node.left), _parsed(node.right)
-    if isinstance(node.op, ast.Add | ast.Sub):
-        sign = 1 if isinstance(node.op, ast.Add) else -1
-        return left * right_over + sign * (right * left_over), left_over * right_over
-    if isinstance(node.op, ast.Mult):
-        return left * right, left_over * right_over
-    if isinstance(node.op, ast.Pow) and isinstance(right, int) and right >= 0 and right_over == 1:
-        return left**right, left_over**right
-    if isinstance(node.op, ast.Div) and isinstance(right, int) and right > 0:
-        return left * right_over, left_over * right
-    if isinstance(node.op, ast.FloorDiv):
-        return (left * right_over) // (right * left_over), 1
-    if isinstance(node.op, ast.Mod) and left_over == right_over == 1:
-        return left % right, 1
-    raise ValueError(ast.dump(node))
+    def rational(self, node: ast.expr) -> tuple[Dim, Dim]:
+        """The formula of a tree; raises `ValueError` where it is none."""
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            return node.value, 1
+        if isinstance(node, ast.Name):
+            return symbol(self._names.get(node.id, node.id)), 1
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            value, denominator = self.rational(node.operand)
+            return -value, denominator
+        if isinstance(node, ast.BinOp):
+            is_sum = isinstance(node.op, ast.Add | ast.Sub)
+            return self._sum(node) if is_sum else self._product(node)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args and not node.keywords:
+            return self._call(node.func.id.lower(), [self.rational(argument) for argument in node.args]), 1
+        raise ValueError(f"{type(node).__name__} in a dimension")
 
+    def _spend(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > _MOST_STEPS:
+            raise ValueError("an expression beyond any dimension")
 
-def _parsed_call(name: str, arguments: list[tuple[Dim, int]]) -> Dim:
-    value, over = arguments[0]
-    if name == "floor":
-        return value // over
-    if name in ("ceiling", "ceil"):
-        return -(-value // over)
-    plain = [argument for argument, denominator in arguments if denominator == 1]
-    if len(plain) == len(arguments) == 2 and name == "mod":
-        return plain[0] % plain[1]
-    if len(plain) == len(arguments) and name in ("max", "min"):
-        return functools.reduce(at_least if name == "max" else at_most, plain)
-    raise ValueError(name)
+    def _times(self, left: Dim, right: Dim) -> Dim:
+        self._spend(len(_terms_of(left)) * len(_terms_of(right)))
+        return left * right
+
+    def _sum(self, node: ast.expr) -> tuple[Dim, Dim]:
+        """A sum of any length: its first terms are nested deepest, which recursion would not reach."""
+        nodes: list[tuple[int, ast.expr]] = []
+        while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+            nodes.append((1 if isinstance(node.op, ast.Add) else -1, node.right))
+            node = node.left
+        parts = [(sign, *self.rational(term)) for sign, term in (*nodes, (1, node))]
+        divisors = {over for _, _, over in parts if isinstance(over, Formula)}
+        if len(divisors) > 1:
+            raise ValueError("a sum of quotients by different formulas")
+        common = math.lcm(*(over for _, _, over in parts if isinstance(over, int))) * next(iter(divisors), 1)
+        terms: dict[Monomial, int] = {}
+        for sign, value, over in parts:
+            for monomial, number in _terms_of(self._times(value, common // over)).items():
+                terms[monomial] = terms.get(monomial, 0) + sign * number
+        return simplified(Formula(terms)), common
+
+    def _product(self, node: ast.BinOp) -> tuple[Dim, Dim]:
+        (left, left_over), (right, right_over) = self.rational(node.left), self.rational(node.right)
+        if isinstance(node.op, ast.Mult):
+            return self._times(left, right), self._times(left_over, right_over)
+        if isinstance(node.op, ast.Pow) and isinstance(right, int) and right_over == 1:
+            return self._power(left, right), self._power(left_over, right)
+        if isinstance(node.op, ast.Div) and right != 0:
+            return self._times(left, right_over), self._times(left_over, right)
+        if isinstance(node.op, ast.FloorDiv):
+            return self._times(left, right_over) // self._times(right, left_over), 1
+        if isinstance(node.op, ast.Mod) and left_over == right_over == 1:
+            return left - self._times(left // right, right), 1
+        raise ValueError(f"{type(node.op).__name__} in a dimension")
+
+    def _power(self, base: Dim, power: int) -> Dim:
+        bits = max((number.bit_length() for number in _terms_of(base).values()), default=0)
+        if not 0 <= power <= _LARGEST_POWER or bits * power > _LARGEST_BITS:
+            raise ValueError("a power beyond any dimension")
+        result: Dim = 1
+        for _ in range(power):
+            result = self._times(result, base)
+        return result
+
+    def _call(self, name: str, arguments: list[tuple[Dim, Dim]]) -> Dim:
+        self._spend(50)  # a floor or a maximum compares its operands, which takes as long as many products
+        value, over = arguments[0]
+        if len(arguments) == 1 and name == "floor":
+            return value // over
+        if len(arguments) == 1 and name in ("ceiling", "ceil"):
+            return -(-value // over)
+        plain = [argument for argument, denominator in arguments if denominator == 1]
+        if len(plain) == len(arguments) == 2 and name == "mod":
+            return plain[0] - self._times(plain[0] // plain[1], plain[1])
+        if len(plain) == len(arguments) and name in ("max", "min"):
+            result = functools.reduce(at_least if name == "max" else at_most, plain)
+            self._spend(10 * len(_operands(name, _formula(result))) ** 2)
+            return result
+        raise ValueError(f"{name} of {len(arguments)} numbers in a dimension")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from numbers import Integral
 from types import MappingProxyType
+from typing import TypeAlias
 
 from onnx_aiwq.energy import EnergyEstimate, estimate
 from onnx_aiwq.errors import AiwqError, ShapeError, suggestion
@@ -16,6 +18,8 @@ from onnx_aiwq.symbolic import Dim, Formula, evaluated
 from onnx_aiwq.transistors import transistor_operations
 from onnx_aiwq.vocabulary import Counts
 
+_PROBE = 7  # odd and no power of two, so that strides and divisions show
+
 
 @dataclass(frozen=True)
 class SymbolicCost:
@@ -24,10 +28,12 @@ class SymbolicCost:
     Attributes:
         costs: one per node; counts and bytes are formulas where they depend on a symbol.
         names: alias that the formulas use -> name of the dimension.
+        assumed: value that a dimension has where none is given, by name; 1 where none is here.
     """
 
     costs: tuple[NodeCost, ...]
     names: Mapping[str, str]
+    assumed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -47,20 +53,29 @@ class SymbolicCost:
         }
 
     def at(self, bindings: Mapping[str, int]) -> tuple[NodeCost, ...]:
-        """The costs for given dimensions; a dimension that is not given is 1.
+        """The costs for given dimensions; a dimension that is not given has its assumed value.
 
         Raises:
-            ShapeError: for a dimension that the model does not have, or a value below 1.
+            ShapeError: for a dimension that the model does not have, a value below 1, or one that is too small for the
+                model.
         """
         for name, value in bindings.items():
             if name not in self.dimensions:
                 known = ", ".join(self.dimensions)
                 near = suggestion(name, self.dimensions)
                 raise ShapeError(f"dimension {name!r}: the formulas are in {known};{near or ' give one of these'}")
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ShapeError(f"dimension {name}={value}: the formulas hold for whole numbers of at least 1")
-        values = {alias: bindings.get(name, 1) for alias, name in self.names.items()}
-        return tuple(_evaluated(cost, values) for cost in self.costs)
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                raise ShapeError(
+                    f"dimension {name}={value}: the formulas hold for whole numbers of at least 1; give one of these"
+                )
+        given = {**self.assumed, **bindings}
+        # Plain ints, because those of numpy overflow.
+        values = {alias: int(given.get(name, 1)) for alias, name in self.names.items()}
+        try:
+            return tuple(_evaluated(cost, values) for cost in self.costs)
+        except (ArithmeticError, ValueError) as error:
+            listed = ", ".join(f"{name}={given.get(name, 1)}" for name in self.dimensions)
+            raise ShapeError(f"dimensions {listed}: the model does not run with these; {error}; give others") from error
 
 
 def _sum(costs: Sequence[NodeCost]) -> Counts:
@@ -72,28 +87,35 @@ def _sum(costs: Sequence[NodeCost]) -> Counts:
 
 
 def _evaluated(cost: NodeCost, values: Mapping[str, int]) -> NodeCost:
+    def number(value: Dim) -> int:
+        result = evaluated(value, values)
+        if result < 0:
+            raise ValueError(f"node {cost.operator.name!r} would have a tensor of a negative size")
+        return result
+
     counts = cost.counts
     if counts is not None:
-        operations = {key: evaluated(number, values) for key, number in counts.operations.items()}
-        operations = {key: number for key, number in operations.items() if number}
-        counts = Counts(MappingProxyType(operations), evaluated(counts.macs, values))
+        operations = {key: number(each) for key, each in counts.operations.items()}
+        operations = {key: each for key, each in operations.items() if each}
+        counts = Counts(MappingProxyType(operations), number(counts.macs))
     return replace(
         cost,
-        operator=replace(cost.operator, repeats=evaluated(cost.operator.repeats, values)),
+        operator=replace(cost.operator, repeats=number(cost.operator.repeats)),
         counts=counts,
-        bytes_read=None if cost.bytes_read is None else evaluated(cost.bytes_read, values),
-        bytes_written=None if cost.bytes_written is None else evaluated(cost.bytes_written, values),
+        bytes_read=None if cost.bytes_read is None else number(cost.bytes_read),
+        bytes_written=None if cost.bytes_written is None else number(cost.bytes_written),
     )
 
 
-def symbolic_cost(
-    graph: Graph, costs: Sequence[NodeCost], count: Callable[[Graph], tuple[NodeCost, ...]]
-) -> SymbolicCost | str:
+Counter: TypeAlias = "Callable[[Graph], tuple[NodeCost, ...]]"
+
+
+def symbolic_cost(graph: Graph, costs: Sequence[NodeCost], count: Counter) -> SymbolicCost | str:
     """Count a graph with its unbound dimensions as symbols.
 
     Args:
         graph: with `assumed_bindings`.
-        costs: of the same graph with these dimensions taken as 1; the formulas must agree with them exactly.
+        costs: of the same graph with these dimensions as assumed; the formulas must agree with them exactly.
         count: how the costs were counted.
 
     Returns:
@@ -105,14 +127,57 @@ def symbolic_cost(
     except (AiwqError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         # Rules and shapes are written for ints; one that needs the very value of a dimension fails in its own way.
         return f"no formula: {type(error).__name__}: {error}"
-    found = SymbolicCost(formulas, symbolic.symbol_names)
-    ones = found.at({})
-    if len(ones) != len(costs):
-        return "no formula: the graph itself depends on the value of a dimension"
-    for exact, general in zip(costs, ones, strict=True):
-        if exact.status is not Status.CONSTANT and _differs(exact, general):
-            return f"no formula: node {exact.operator.name!r} costs something else where its dimension is 1"
-    return found
+    odd = sorted(set(symbolic.assumed_bindings) ^ set(graph.assumed_bindings))
+    if odd:
+        return f"no formula: the size {odd[0]!r} depends on the other dimensions in a way that no formula tells"
+    found = SymbolicCost(formulas, symbolic.symbol_names, dict(graph.assumed_bindings))
+    reason = _disagreement(found, costs, {})
+    # A dimension of 1 is special (it broadcasts), so each is also tried as something else while others are 1.
+    for point in _points(tuple(graph.assumed_bindings)):
+        reason = reason or _disagreement(found, _costs_at(graph, point, count), point)
+    return found if reason is None else f"no formula: {reason}"
+
+
+def _points(names: Sequence[str]) -> Iterator[dict[str, int]]:
+    """Bindings in which every dimension is once something else than 1 while any given other one is 1."""
+    for bit in range(max((len(names) - 1).bit_length(), 1)):
+        for one in (0, 1):
+            point = {name: 1 if index >> bit & 1 == one else _PROBE for index, name in enumerate(names)}
+            if _PROBE in point.values():
+                yield point
+
+
+def _costs_at(graph: Graph, point: Mapping[str, int], count: Counter) -> Sequence[NodeCost] | None:
+    """The costs with every dimension bound; None where the model does not run with these dimensions."""
+    if graph.request is None:
+        return None
+    request = replace(graph.request, bind={**graph.request.bind, **point})
+    try:
+        bound = replace(graph, request=request).symbolic()
+        return None if bound.assumed_bindings else count(bound)
+    except (AiwqError, TypeError, ValueError, ArithmeticError, AttributeError):
+        return None
+
+
+def _disagreement(found: SymbolicCost, costs: Sequence[NodeCost] | None, point: Mapping[str, int]) -> str | None:
+    """Where the formulas differ from costs that were counted at a point."""
+    if costs is None:
+        return None
+    where = "its dimension is 1"
+    if point:
+        where = ", ".join(f"{name} is {value}" for name, value in point.items())
+    if [cost.operator.name for cost in costs] != [cost.operator.name for cost in found.costs]:
+        return "the graph itself depends on the value of a dimension"
+    try:
+        general = found.at(point)
+    except ShapeError as error:
+        return str(error)
+    for exact, other, formula in zip(costs, general, found.costs, strict=True):
+        if formula.counts is None and exact.counts is not None:
+            return f"node {exact.operator.name!r} {formula.reason}"
+        if exact.status is not Status.CONSTANT and _differs(exact, other):
+            return f"node {exact.operator.name!r} costs something else where {where}"
+    return None
 
 
 def _differs(exact: NodeCost, general: NodeCost) -> bool:

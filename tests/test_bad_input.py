@@ -465,6 +465,9 @@ ODD: dict[str, onnx.ModelProto] = {
     "axis that is not there": one("Softmax", ["x"], axis=12),
     "attribute of the wrong kind": one("Softmax", ["x"], axis="last"),
     "attribute without a kind": model([WITHOUT_KIND]),
+    "attribute of another kind than it says": one("ConstantOfShape", ["d"], constant("d", np.int64([2]))),
+    "ConstantOfShape without a shape": one("ConstantOfShape", []),
+    "ConstantOfShape of an unknown type": one("ConstantOfShape", ["d"], constant("d", np.int64([2]))),
     "Conv of matrices": one("Conv", ["x", "x"]),
     "Conv with stride 0": one("Conv", ["x", "w"], KERNEL, given=SIGNAL, strides=[0]),
     "Conv of no groups": one("Conv", ["x", "w"], KERNEL, given=SIGNAL, group=0),
@@ -482,6 +485,10 @@ ODD: dict[str, onnx.ModelProto] = {
     "initializer with too few elements": added(data_type=FLOAT, dims=[3], raw_data=bytes(7)),
     "initializer of huge and empty dimensions": added(data_type=FLOAT, dims=[0, 2**62]),
 }
+_SPARSE = ODD["attribute of another kind than it says"].graph.node[0].attribute
+_SPARSE.add(name="value", type=onnx.AttributeProto.SPARSE_TENSORS).t.CopyFrom(constant("", np.float32([1])))
+_UNKNOWN = ODD["ConstantOfShape of an unknown type"].graph.node[0].attribute
+_UNKNOWN.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(TensorProto(data_type=99, dims=[1]))
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -108,13 +108,14 @@ def summary(graph: Graph) -> list[Any]:
         return tensor and (tensor.name, tensor.dtype, tensor.shape, plain(tensor.value), tensor.constant)
 
     operators = [
-        [(o.name, o.op_type, o.version, o.scope, o.repeats, o.constant), [*map(flat, o.inputs)], [*map(flat, o.outputs)]]
+        [(o.name, o.op_type, o.version, o.scope, o.repeats, o.constant), *map(flat, (*o.inputs, *o.outputs))]
         for o in graph.operators
     ]
     attributes = [[(name, plain(value)) for name, value in sorted(o.attributes.items())] for o in graph.operators]
     ends = [[*map(flat, tensors)] for tensors in (graph.inputs, graph.outputs, graph.parameters)]
     bindings = [dict(graph.bindings), dict(graph.assumed_bindings)]
-    return [operators, attributes, graph.edges, ends, bindings, graph.warnings, graph.model.size_bytes, graph.model.opsets]
+    model = [graph.model.size_bytes, dict(graph.model.opsets)]
+    return [operators, attributes, graph.edges, ends, bindings, graph.warnings, model]
 
 
 _opened: list[str] | None = None

@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 
 
-def arguments() -> tuple[str, dict[str, int]]:
-    """Return the model's path and the bindings of the command line."""
-    parser = argparse.ArgumentParser()
+def arguments(parser: argparse.ArgumentParser | None = None) -> tuple[str, dict[str, int], argparse.Namespace]:
+    """Return the model's path, the bindings, and whatever else `parser` knows of the command line."""
+    parser = parser or argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--bind", action="append", default=[], metavar="NAME=INT")
     given = parser.parse_args()
-    return given.model, {name: int(size) for name, _, size in (text.rpartition("=") for text in given.bind)}
+    return given.model, {name: int(size) for name, _, size in (text.rpartition("=") for text in given.bind)}, given
 
 
 def load_bound(path: str, bindings: dict[str, int]) -> onnx.ModelProto:

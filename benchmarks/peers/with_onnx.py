@@ -7,7 +7,7 @@ from inputs import answer, arguments, load_bound
 
 
 def main() -> None:
-    model = onnx.shape_inference.infer_shapes(load_bound(*arguments()))
+    model = onnx.shape_inference.infer_shapes(load_bound(*arguments()[:2]))
     values = [*model.graph.value_info, *model.graph.output]
     known = {value.name for value in values if _is_known(value.type.tensor_type)}
     answer(None, sum(name not in known for node in model.graph.node for name in node.output if name))

@@ -16,7 +16,7 @@ DENSE = {
 
 
 def main() -> None:
-    model = load_bound(*arguments())
+    model = load_bound(*arguments()[:2])
     graph = onnx_tool.loadmodel(model, {"verbose": False}).graph
     graph.graph_reorder_nodes()
     graph.shape_infer(ones(model))

@@ -35,7 +35,7 @@ def regions(
     output: opt.Output = None,
 ) -> None:
     """List grid and cloud regions with their carbon intensity, or show one with year, vintage and source."""
-    from onnx_aiwq.metrics.carbon import find_region, list_regions
+    from onnx_aiwq.metrics.regions import find_region, list_regions
     from onnx_aiwq.render.listing import region_rows, region_text, write_rows
 
     opt.choose("--format", form, opt.FORMATS)

@@ -15,8 +15,29 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from onnx_aiwq.symbolic import Dim
+
 FOLDING_LIMIT_ELEMENTS = 4096  # larger constants are known to be constant, but their elements are not computed
 ONNX_NUMBERS = frozenset(int(dtype) for dtype in ir.DataType)
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What is known of the elements of a sequence.
+
+    Attributes:
+        name: of the sequence; its length, where nothing tells it, is the symbol `NAME_length`.
+        element: type and shape that all elements share; None where no element was seen.
+        length: number of elements, where it is known.
+        known: every element, where they are known one by one.
+        growth: elements that one iteration adds to a sequence that a loop carries.
+    """
+
+    name: str
+    element: Entry | None = None
+    length: Dim | None = None
+    known: tuple[Entry, ...] | None = None
+    growth: int = 0
 
 
 @dataclass(slots=True)
@@ -30,6 +51,8 @@ class Entry:
         dynamic: whether a symbolic dimension or run-time data decides its shape.
         quantized: the integer type that it was dequantised from.
         origins: names of the constants (weights) that a constant tensor is made of.
+        items: what is known of the elements, for a sequence and for an optional sequence.
+        present: whether an optional holds a value, where that is known.
     """
 
     value: ir.Value
@@ -38,6 +61,8 @@ class Entry:
     dynamic: bool = False
     quantized: DType | None = None
     origins: frozenset[str] = frozenset()
+    items: Items | None = None
+    present: bool | None = None
     _tensor: Tensor | None = field(default=None, repr=False)
 
     @property

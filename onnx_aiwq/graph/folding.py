@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +44,8 @@ def _evaluate_by_reference(node: onnx.NodeProto, version: int, arrays: Sequence[
     )
     model = onnx.ModelProto(graph=graph, ir_version=8, opset_import=[onnx.helper.make_opsetid("", version)])
     try:
-        results: list[Any] = ReferenceEvaluator(model).run(None, feeds)
+        with np.errstate(all="ignore"):  # a model may divide by zero as it likes
+            results: list[Any] = ReferenceEvaluator(model).run(None, feeds)
     except Exception as error:
         # Folding is an aid: an operator that the evaluator cannot run stays unfolded, with its inferred shape.
         logging.getLogger(__name__).debug("folding %s: %s", node.op_type, error)
@@ -58,11 +60,12 @@ def _evaluate_formulas(node: onnx.NodeProto, arrays: Sequence[Array | None]) -> 
         return []
     try:
         result = function(attributes, *arrays)
-    except (UndecidableError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        results = result if isinstance(result, list) else [result]
+        return [_narrowed(np.asarray(each)) for each in results]
+    except (UndecidableError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Needs the value of a formula, or does not fit its operator: it stays unfolded, with its inferred shape.
         logging.getLogger(__name__).debug("folding %s: %s", node.op_type, error)
         return []
-    results = result if isinstance(result, list) else [result]
-    return [_narrowed(np.asarray(each)) for each in results]
 
 
 def _narrowed(array: Array) -> Array:
@@ -95,10 +98,28 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Array]:
 
 
 def _divided(left: Any, right: Any) -> Any:
-    """Integer division as ONNX defines it, truncated; dimensions are never negative."""
+    """Integer division as ONNX defines it, truncated towards zero, where the signs are known."""
     if isinstance(left, float | np.floating) or isinstance(right, float | np.floating):
         raise TypeError("a quotient of real numbers is no formula")
-    return left // right
+    if right < 0:
+        left, right = -left, -right
+    try:
+        down = left >= 0
+    except UndecidableError:
+        down = not left <= 0  # zero or less is known as well
+    return left // right if down else -(-left // right)
+
+
+def _modulo(attributes: Attributes, left: Array, right: Array) -> Array:
+    """The remainder with the sign of the divisor, as in Python; that of fmod has the sign of the dividend."""
+    if attributes.get("fmod", 0):
+        return _elementwise(lambda a, b: a - _divided(a, b) * b)(attributes, left, right)
+    return _elementwise(lambda a, b: a % b)(attributes, left, right)
+
+
+def _folded(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """A function of any number of values from one of two."""
+    return lambda first, *others: functools.reduce(function, others, first)
 
 
 def _gather(attributes: Attributes, data: Array, indices: Array) -> Array:
@@ -141,13 +162,18 @@ def _split(attributes: Attributes, data: Array, sizes: Array | None = None) -> l
 
 
 def _reshape(attributes: Attributes, data: Array, shape: Array) -> Array:
-    return data.reshape([int(size) for size in shape])
+    sizes = [int(size) for size in shape]
+    if not attributes.get("allowzero", 0):
+        sizes = [data.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
+    return data.reshape(sizes)
 
 
 def _reduced(function: Callable[[list[Any]], Any]) -> Callable[..., Array]:
     def reduce(attributes: Attributes, data: Array, axes: Array | None = None) -> Array:
         if data.ndim != 1:
             raise ValueError("only vectors are reduced by formula")
+        if not _axes(attributes, axes) and attributes.get("noop_with_empty_axes", 0):
+            return data
         keep = attributes.get("keepdims", 1)
         result = np.empty((1,) if keep else (), dtype=object)
         result[...] = function(list(data))
@@ -175,10 +201,10 @@ _BY_FORMULA: dict[str, Callable[..., Any]] = {
     "Sub": _elementwise(lambda left, right: left - right),
     "Mul": _elementwise(lambda left, right: left * right),
     "Div": _elementwise(_divided),
-    "Mod": _elementwise(lambda left, right: left % right),
+    "Mod": _modulo,
     "Neg": _elementwise(lambda value: -value),
-    "Max": _elementwise(at_least),
-    "Min": _elementwise(at_most),
+    "Max": _elementwise(_folded(at_least)),
+    "Min": _elementwise(_folded(at_most)),
     "Equal": _elementwise(lambda left, right: left == right or (left - right != 0 and not bool(left - right))),
     "Less": _elementwise(lambda left, right: left < right),
     "Greater": _elementwise(lambda left, right: left > right),
@@ -190,7 +216,8 @@ _BY_FORMULA: dict[str, Callable[..., Any]] = {
     "Expand": _expand,
     "Gather": _gather,
     "Identity": _unchanged,
-    "ReduceMax": _reduced(lambda values: values[0] if len(values) == 1 else at_least(*values)),
+    "ReduceMax": _reduced(lambda values: functools.reduce(at_least, values)),
+    "ReduceMin": _reduced(lambda values: functools.reduce(at_most, values)),
     "ReduceProd": _reduced(lambda values: math.prod(values)),
     "ReduceSum": _reduced(lambda values: sum(values)),
     "Reshape": _reshape,

@@ -15,16 +15,18 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_shape_inference as osi
 
+from onnx_aiwq.graph import formula_shapes, own_shapes, sequences
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, ONNX_NUMBERS, Entry
 from onnx_aiwq.graph.folding import evaluate
 from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape
+from onnx_aiwq.symbolic import UndecidableError
 from onnx_aiwq.vocabulary import DType
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 # The libraries log what they cannot infer; the gap shows in our own report, so their lines would only repeat it.
 logging.getLogger("onnx_shape_inference").setLevel(logging.CRITICAL)
 
+_OPEN = "aiwq_open"  # begins the placeholders of dimensions that our own rules leave open
 _NONDETERMINISTIC = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
@@ -62,6 +65,14 @@ class Call:
     def domain(self) -> str:
         return "" if self.proto.domain == "ai.onnx" else self.proto.domain
 
+    @property
+    def plain_attributes(self) -> dict[str, Any]:
+        """Attributes as Python values, without schema defaults and subgraphs."""
+        return {
+            attribute.name: attribute.value if attribute.type != ir.AttributeType.TENSOR else None
+            for attribute in self.attributes
+        }
+
 
 class ShapeEngine:
     """Infers calls one after the other and collects what users should know.
@@ -83,11 +94,18 @@ class ShapeEngine:
         context = osi.ShapeInferenceContext({**self._opsets, call.domain: call.version})
         self._infer_by_library(context, call, inputs, values)
         _infer_by_elements(call, inputs, values)
-        if any(value.shape is None and value.type is None for value in values if value.name):
+        if any(value.shape is None and value.name and not is_container(value) for value in values):
             _infer_by_onnx(call, inputs, values)
+        upper = _infer_by_own_rules(call, inputs, values)
+        found = None
+        if call.domain == "":
+            found = sequences.infer(call.proto.op_type, call.plain_attributes, inputs, values[0], self.symbols)
+        opened: dict[str, int] = {}
         for value, declared in zip(values, call.declared, strict=True):
-            self._settle(value, declared)
+            self._settle(value, declared, upper, opened)
         entries = self._entries(call, inputs, values)
+        if found is not None:
+            _contain(entries[0], found)
         self._fold(context, call, inputs, entries)
         return [entry if entry.value.name else None for entry in entries]
 
@@ -116,53 +134,66 @@ class ShapeEngine:
             # Third-party inference may raise anything on an odd node; the next source of shapes is asked instead.
             logging.getLogger(__name__).debug("%s %s: %s", call.proto.op_type, call.proto.name, error)
 
-    def _settle(self, value: ir.Value, declared: onnx.TypeProto | None) -> None:
-        """Fill gaps from the declared type and give every symbolic dimension its value."""
-        if declared is not None:
-            self._merge_declared(value, declared)
-        if value.shape is None:
-            return
-        dims = [self.symbols.read(dim, f"{value.name}_dim{axis}") for axis, dim in enumerate(value.shape.dims)]
-        value.shape = library_shape(dims)
+    def _settle(
+        self, value: ir.Value, declared: onnx.TypeProto | None, upper: Mapping[str, int | None], opened: dict[str, int]
+    ) -> None:
+        """Give every dimension that is open the value that the file declares, else that of a symbol.
 
-    def _merge_declared(self, value: ir.Value, declared: onnx.TypeProto) -> None:
-        if not declared.HasField("tensor_type"):
+        Args:
+            value: an output.
+            declared: its type in the file.
+            upper: placeholder of an open dimension -> the most that it can be.
+            opened: placeholder -> value, for the outputs settled so far; one placeholder is one dimension.
+        """
+        dims = self._declared_dims(value, declared)
+        if value.shape is None:
+            if dims is not None:
+                value.shape = library_shape(self._open_dim(value, axis, dim, None) for axis, dim in enumerate(dims))
             return
+        settled: list[int] = []
+        for axis, dim in enumerate(value.shape.dims):
+            known = self.symbols.known(dim)
+            if known is None:
+                name = (dim.value if isinstance(dim, ir.SymbolicDim) else None) or f"?{value.name}{axis}"
+                if name not in opened:
+                    opened[name] = self._open_dim(value, axis, dims[axis] if dims else None, upper.get(name))
+                known = opened[name]
+            settled.append(known)
+        value.shape = library_shape(settled)
+
+    def _declared_dims(
+        self, value: ir.Value, declared: onnx.TypeProto | None
+    ) -> Sequence[onnx.TensorShapeProto.Dimension] | None:
+        """The dimensions that the file declares; None where it declares none or contradicts the operator."""
+        if declared is None or not declared.HasField("tensor_type"):
+            return None
         tensor_type = declared.tensor_type
         if value.dtype is None and tensor_type.elem_type in ONNX_NUMBERS and tensor_type.elem_type:
             value.dtype = ir.DataType(tensor_type.elem_type)
         if not tensor_type.HasField("shape"):
-            return
-        dims = tensor_type.shape.dim
+            return None
+        dims: Sequence[onnx.TensorShapeProto.Dimension] = tensor_type.shape.dim
         if value.shape is None:
-            value.shape = library_shape(self._declared_dim(value, axis, dim) for axis, dim in enumerate(dims))
-            return
+            return dims
         fixed = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in dims]
-        inferred = [self._inferred_dim(dim) for dim in value.shape.dims]
-        if len(fixed) != len(inferred):
+        inferred = [self.symbols.known(dim) for dim in value.shape.dims]
+        agree = len(fixed) == len(inferred) and not any(
+            known is not None and isinstance(found, int) and known != found
+            for known, found in zip(fixed, inferred, strict=True)
+        )
+        if not agree:
             self._contradict(value, fixed, inferred)
-            return
-        for known, found in zip(fixed, inferred, strict=True):
-            if known is not None and isinstance(found, int) and known != found:
-                self._contradict(value, fixed, inferred)
-                return
-        # What only run-time data decides may still be declared by the author of the file.
-        merged = [
-            found if found is not None else self._declared_dim(value, axis, dims[axis])
-            for axis, found in enumerate(inferred)
-        ]
-        value.shape = library_shape(merged)
+            return None
+        return dims
 
-    def _inferred_dim(self, dim: int | ir.SymbolicDim) -> int | None:
-        """A dimension as the library found it, None where it is open; no symbol is made up for it yet."""
-        shape = plain_shape(ir.Shape([dim]))
-        known = shape is not None and self.symbols.knows(shape[0])
-        return shape[0] if shape is not None and known else None
-
-    def _declared_dim(self, value: ir.Value, axis: int, dim: onnx.TensorShapeProto.Dimension) -> int:
-        if dim.HasField("dim_value") and dim.dim_value >= 0:
-            return int(dim.dim_value)
-        return self.symbols.resolve(dim.dim_param or f"{value.name}_dim{axis}")
+    def _open_dim(
+        self, value: ir.Value, axis: int, declared: onnx.TensorShapeProto.Dimension | None, upper: int | None
+    ) -> int:
+        """What only run-time data decides may still be declared, or named, by the author of the file."""
+        if declared is not None and declared.HasField("dim_value") and declared.dim_value >= 0:
+            return int(declared.dim_value)
+        named = declared.dim_param if declared is not None else ""
+        return self.symbols.resolve(named or f"{value.name}_dim{axis}", upper)
 
     def _contradict(self, value: ir.Value, declared: Sequence[int | None], inferred: Sequence[int | None]) -> None:
         def text(dims: Iterable[int | None]) -> str:
@@ -242,10 +273,51 @@ def _foldable(call: Call, inputs: Sequence[Entry | None], entries: Sequence[Entr
     if any(attribute.HasField("g") or attribute.graphs for attribute in call.proto.attribute):
         return False
     present = [entry for entry in inputs if entry is not None]
-    if not present or any(entry.data is None for entry in present):
+    if not present or any(entry.data is None for entry in present) or any(is_container(e.value) for e in entries):
         return False
     sizes = [math.prod(entry.shape) for entry in entries if entry.shape is not None]
     return all(isinstance(size, int) and size <= FOLDING_LIMIT_ELEMENTS for size in sizes)
+
+
+def is_container(value: ir.Value) -> bool:
+    """Whether a value is known to be a sequence, an optional or a map: something that has no shape of its own."""
+    return value.type is not None and not isinstance(value.type, ir.TensorType | ir.SparseTensorType)
+
+
+def _contain(entry: Entry, found: sequences.Found) -> None:
+    """Note what was found out about a sequence, an optional, or a tensor taken out of one."""
+    entry.items, entry.present = found.items, found.present
+    data = found.data if found.element is None else found.element.data
+    if data is not None:
+        entry.set_data(data)
+
+
+def _infer_by_own_rules(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> dict[str, int | None]:
+    """Put the shapes of our own rules in; return placeholder -> upper bound of the dimensions that they leave open."""
+    facts = own_shapes.Facts(call.plain_attributes, inputs, call.version, len(values))
+    try:
+        shapes = own_shapes.infer(call.proto.op_type, call.domain, facts)
+        if not shapes and call.domain == "":
+            shapes = formula_shapes.infer(call.proto.op_type, facts)
+    except (ArithmeticError, LookupError, TypeError, ValueError, UndecidableError) as error:
+        # A node that is not well formed, or a formula where the rule needs a number, keeps what the libraries found.
+        logging.getLogger(__name__).debug("%s %s: %s", call.proto.op_type, call.proto.name, error)
+        return {}
+    upper: dict[str, int | None] = {}
+    for value, shape in zip(values, shapes, strict=False):
+        if isinstance(shape, Entry):
+            value.type, value.shape = shape.value.type, shape.value.shape
+        elif shape is not None:
+            value.shape = ir.Shape([_library_dim(dim, upper) for dim in shape])
+    return upper
+
+
+def _library_dim(dim: int | own_shapes.Open, upper: dict[str, int | None]) -> int | ir.SymbolicDim:
+    if not isinstance(dim, own_shapes.Open):
+        return library_dim(dim)
+    placeholder = f"{_OPEN}{id(dim)}"  # the object is the identity of the dimension
+    upper[placeholder] = dim.upper
+    return ir.SymbolicDim(placeholder)
 
 
 def _infer_by_elements(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> None:
@@ -284,7 +356,7 @@ def _infer_by_onnx(call: Call, inputs: Sequence[Entry | None], values: list[ir.V
         return
     for index, value in enumerate(values):
         inferred = found.get(f"o{index}")
-        if inferred is None or not inferred.HasField("tensor_type") or value.shape is not None:
+        if inferred is None or not inferred.HasField("tensor_type") or value.shape is not None or is_container(value):
             continue
         value.dtype = ir.DataType(inferred.tensor_type.elem_type)
         if inferred.tensor_type.HasField("shape"):

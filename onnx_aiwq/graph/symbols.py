@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 import onnx_ir as ir
 
 from onnx_aiwq.errors import ShapeError, suggestion
 from onnx_aiwq.symbolic import Dim, Formula, parse, simplified, symbol
 
+Assumptions: TypeAlias = tuple[dict[str, int], set[str], set[str]]
 _ALIAS = "aiwq_dim"  # the libraries parse dimensions as expressions, in which not every ONNX name is an identifier
 
 
@@ -18,14 +19,20 @@ class Symbols:
 
     Attributes:
         bound: name -> value as given by the user.
-        assumed: name -> 1 for every symbol that was needed and not bound.
-        symbolic: whether unbound symbols stay symbols (for formulas) instead of being taken as 1.
+        assumed: name -> value taken, for every symbol that was needed and not bound: its upper bound or 1.
+        bounded: names of the assumed symbols whose value is an upper bound.
+        symbolic: whether unbound symbols stay symbols (for formulas) instead of taking a value.
     """
 
-    def __init__(self, bound: Mapping[str, int], *, symbolic: bool = False) -> None:
+    def __init__(
+        self, bound: Mapping[str, int], *, symbolic: bool = False, assumed: Mapping[str, int] | None = None
+    ) -> None:
+        """`assumed` holds the values that a walk with numbers took, for a symbolic walk, which cannot find them."""
         self.bound = dict(bound)
         self.assumed: dict[str, int] = {}
+        self.bounded: set[str] = set()
         self.symbolic = symbolic
+        self._assumed_before = dict(assumed or {})
         self._used: set[str] = set()
         self._aliases: dict[str, str] = {}
 
@@ -34,26 +41,49 @@ class Symbols:
         """Alias -> name of the symbols that occur in formulas."""
         return {alias: name for name, alias in self._aliases.items()}
 
-    def resolve(self, name: str) -> int:
-        """The value of a symbol: as bound; else a formula in symbolic mode; else 1, noted as an assumption."""
+    def resolve(self, name: str, upper: Dim | None = None) -> int:
+        """The value of a symbol: as bound; else a formula in symbolic mode; else an assumption, which is noted.
+
+        Args:
+            name: of the symbol.
+            upper: the most that run-time data can make of it, where that is known; taken instead of 1.
+        """
         self._used.add(name)
         if name in self.bound:
             return self.bound[name]
-        self.assumed[name] = 1
         if self.symbolic:
+            self.assumed.setdefault(name, self._assumed_before.get(name, 1))
             alias = self._aliases.setdefault(name, f"{_ALIAS}{len(self._aliases)}")
             return cast(int, symbol(alias))  # takes part in arithmetic as an int does
-        return 1
+        if name not in self.assumed and isinstance(upper, int):
+            self.bounded.add(name)
+        return self.assumed.setdefault(name, upper if isinstance(upper, int) else 1)
 
-    def read(self, dim: int | ir.SymbolicDim, name: str) -> int:
-        """A dimension that a library inferred; what it does not know becomes the symbol `name`."""
-        if isinstance(dim, int) and dim >= 0:
-            return dim
-        if isinstance(dim, ir.SymbolicDim) and dim.value:
-            formula = parse(dim.value)
-            if formula is not None and self.knows(formula):
-                return cast(int, formula)
-        return self.resolve(name)
+    def merged(self, name: str, shapes: Sequence[Sequence[int] | None]) -> list[int] | None:
+        """The shape of a tensor that is one of several; a dimension in which they differ is a symbol, at most the
+        largest. None where the ranks differ or one is unknown."""
+        known = [shape for shape in shapes if shape is not None]
+        if len(known) != len(shapes) or len({len(shape) for shape in known}) != 1:
+            return None
+        return [
+            dims[0] if len(set(dims)) == 1 else self.resolve(f"{name}_dim{axis}", _largest(dims))
+            for axis, dims in enumerate(zip(*known, strict=True))
+        ]
+
+    def known(self, dim: int | ir.SymbolicDim) -> int | None:
+        """A dimension as a library inferred it; None where it is open."""
+        if isinstance(dim, int):
+            return dim if dim >= 0 else None
+        formula = parse(dim.value) if dim.value else None
+        return cast(int, formula) if formula is not None and self.knows(formula) else None
+
+    def mark(self) -> Assumptions:
+        """What `reset` needs to forget every assumption that is made from now on."""
+        return dict(self.assumed), set(self.bounded), set(self._used)
+
+    def reset(self, mark: Assumptions) -> None:
+        """Forget the assumptions made since the mark was taken."""
+        self.assumed, self.bounded, self._used = dict(mark[0]), set(mark[1]), set(mark[2])
 
     def knows(self, dim: Dim) -> bool:
         """Whether a dimension is a size, or a formula in nothing but symbols of the model."""
@@ -66,11 +96,20 @@ class Symbols:
         known = sorted(self._used)
         for name in self.bound:
             if name not in self._used:
-                listed = ", ".join(known) or "none"
+                listed = one_line(", ".join(known)) or "none"
                 raise ShapeError(
                     f"--bind {name}: the model has no dimension of this name (its symbolic dimensions: {listed});"
                     f"{suggestion(name, known) or ' bind one of these'}"
                 )
+
+
+def one_line(text: str) -> str:
+    """A text of names from a file without the line breaks that they may hold."""
+    return " ".join(text.split())
+
+
+def _largest(dims: Sequence[int]) -> int | None:
+    return max(dims) if all(isinstance(dim, int) for dim in dims) else None
 
 
 def library_dim(dim: Dim) -> int | ir.SymbolicDim:

@@ -31,17 +31,14 @@ def describe(node: onnx.NodeProto) -> str:
 
 def captured_names(graph: onnx.GraphProto) -> set[str]:
     """Names that a subgraph takes from the scopes around it."""
-    captured: set[str] = set()
-    pending = [graph]
-    while pending:
-        inner = pending.pop()
-        own = {value.name for value in inner.input} | {tensor.name for tensor in inner.initializer}
-        own |= {output for node in inner.node for output in node.output}
-        for node in inner.node:
-            captured.update(name for name in node.input if name and name not in own)
-            pending.extend(graph for _, graph in subgraphs_of(node))
-        captured.update(value.name for value in inner.output if value.name and value.name not in own)
-    return captured
+    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    own |= {sparse.values.name for sparse in graph.sparse_initializer}
+    own |= {output for node in graph.node for output in node.output}
+    needed = {value.name for value in graph.output} | {name for node in graph.node for name in node.input}
+    for node in graph.node:
+        for _, inner in subgraphs_of(node):
+            needed |= captured_names(inner)
+    return needed - own - {""}
 
 
 def ordered_nodes(nodes: Sequence[onnx.NodeProto], outer: set[str], label: str) -> list[onnx.NodeProto]:

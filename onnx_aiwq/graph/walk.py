@@ -1,7 +1,7 @@
 """Walk a model in execution order: enter functions and subgraphs, infer every node, write down operators and edges.
 
 This is an abstract run of the model: tensors carry type, shape and, where they are small and known, elements. Functions
-are entered at each call; how subgraphs are entered is in `control_flow`.
+are entered at each call; how subgraphs are entered is in `control_flow` and `loops`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from onnx_aiwq.errors import ModelError
-from onnx_aiwq.graph import control_flow
 from onnx_aiwq.graph.attributes import (
     GRAPH_KINDS,
     attribute_values,
@@ -26,15 +25,20 @@ from onnx_aiwq.graph.attributes import (
     without_inputs,
 )
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, Entry, known_entry, typed_entry
+from onnx_aiwq.graph.loops import RUNNERS
 from onnx_aiwq.graph.shapes import Call, ShapeEngine
-from onnx_aiwq.graph.validation import ordered_nodes
+from onnx_aiwq.graph.symbols import Assumptions
+from onnx_aiwq.graph.validation import describe, ordered_nodes
 from onnx_aiwq.loading import Skeleton, tensor_values
 from onnx_aiwq.vocabulary import Operator
 
 MAX_DEPTH = 60  # functions and subgraphs within one another
 MAX_OPERATORS = 5_000_000  # an exponential nest of functions ends here with an error instead of filling the memory
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ir.serde.SerdeError)
+_REASON_LENGTH = 200  # characters
 FunctionKey = tuple[str, str, str]
 Entries = dict[str, Entry]
+_Mark: TypeAlias = "tuple[tuple[int, ...], dict[str, int], int, Assumptions]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Place:
         attributes: attributes of the enclosing function call, by name.
         declared: tensor name -> type that the file declares in this scope.
         depth: levels entered so far.
+        home: scope that constants are named after; all iterations of a loop have one.
     """
 
     opsets: Mapping[str, int]
@@ -58,10 +63,20 @@ class Place:
     attributes: Mapping[str, onnx.AttributeProto] = field(default_factory=dict)
     declared: Mapping[str, onnx.TypeProto] = field(default_factory=dict)
     depth: int = 0
+    home: str = ""
 
-    def inside(self, scope: str, **changes: Any) -> Place:
+    def inside(self, scope: str, *, home: str | None = None, **changes: Any) -> Place:
         """The place one level further in."""
-        return replace(self, scope=scope, depth=self.depth + 1, **changes)
+        home = self.home_of(scope) if home is None else home
+        return replace(self, scope=scope, depth=self.depth + 1, home=home, **changes)
+
+    def home_of(self, scope: str) -> str:
+        """The home of a scope within this one."""
+        return self.home + scope.removeprefix(self.scope)
+
+    def constant_name(self, name: str) -> str:
+        """The name of a constant of this scope, unique in the model."""
+        return f"{self.home}/{name}" if self.home and name else name
 
     def unique(self, name: str) -> str:
         """The name of a tensor of this scope, unique in the model."""
@@ -109,10 +124,10 @@ class Walk:
         """
         label = self._label(f"in {place.scope}" if place.scope else "")
         for tensor in graph.initializer:
-            if place.depth == 0 or tensor.name not in entries:
-                entries[tensor.name] = self._constant(place.unique(tensor.name), tensor)
+            if tensor.name not in entries:  # else the caller overrides the default
+                entries[tensor.name] = self._constant(place.constant_name(tensor.name), tensor)
         for sparse in graph.sparse_initializer:
-            name = place.unique(sparse.values.name)
+            name = place.constant_name(sparse.values.name)
             entries[sparse.values.name] = self._remember(
                 typed_entry(name, sparse.values.data_type, tuple(sparse.dims), constant=True)
             )
@@ -203,18 +218,47 @@ class Walk:
                 if entry.origins:
                     self.origins[entry.value.name or ""] = entry.origins
 
+    def mark(self) -> _Mark:
+        """What `reset` needs to forget everything that is walked from now on."""
+        lengths = (len(self.operators), len(self.edges), len(self.warnings), len(self.engine.contradicted))
+        return lengths, dict(self._names), self.subgraphs, self.engine.symbols.mark()
+
+    def reset(self, mark: _Mark) -> None:
+        """Forget what was walked since the mark was taken."""
+        lengths, names, self.subgraphs, assumptions = mark
+        collected: tuple[list[Any], ...] = (self.operators, self.edges, self.warnings, self.engine.contradicted)
+        for each, length in zip(collected, lengths, strict=True):
+            del each[length:]
+        self._names = dict(names)
+        self.engine.symbols.reset(assumptions)
+
     def _label(self, where: str) -> str:
         return f"{self.skeleton.label} ({where})" if where else self.skeleton.label
 
     def _run_nodes(self, nodes: Sequence[onnx.NodeProto], entries: Entries, place: Place, label: str) -> None:
         if place.depth > MAX_DEPTH:
-            raise ModelError(f"{label}: functions and subgraphs are nested deeper than {MAX_DEPTH} levels")
+            raise ModelError(
+                f"{label}: functions and subgraphs are nested deeper than {MAX_DEPTH} levels; export it again"
+            )
         for node in ordered_nodes(nodes, set(entries), label):
             if len(self.operators) > MAX_OPERATORS:
-                raise ModelError(f"{label}: the model expands to more than {MAX_OPERATORS:,} operators")
-            for name, entry in zip(node.output, self._run_node(node, entries, place), strict=False):
+                raise ModelError(
+                    f"{label}: the model expands to more than {MAX_OPERATORS:,} operators; export it without so many "
+                    "calls of functions within functions"
+                )
+            for name, entry in zip(node.output, self._run_checked(node, entries, place, label), strict=False):
                 if name and entry is not None:
                     entries[name] = entry
+
+    def _run_checked(self, node: onnx.NodeProto, entries: Entries, place: Place, label: str) -> Sequence[Entry | None]:
+        try:
+            return self._run_node(node, entries, place)
+        except _MALFORMED as error:
+            # A walk takes well-formed nodes for granted; what a damaged one breaks is no one's bug but the file's.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:_REASON_LENGTH]
+            raise ModelError(
+                f"{label}: {describe(node)} is not well formed ({reason}); check the file, or export it again"
+            ) from error
 
     def _run_node(self, node: onnx.NodeProto, entries: Entries, place: Place) -> Sequence[Entry | None]:
         inputs = [entries.get(name) if name else None for name in node.input]
@@ -223,11 +267,9 @@ class Walk:
         if key in self._functions:
             return self._call_function(key, node, inputs, place)
         if key[0] == "":
-            enter = control_flow.RUNNERS.get(node.op_type)
+            enter = RUNNERS.get(node.op_type)
             if enter is not None:
-                outputs = enter(self, node, inputs, entries, place)
-                if outputs is not None:
-                    return outputs
+                return enter(self, node, inputs, entries, place)
             if node.op_type == "Constant":
                 entry = self._constant_node(node, place)
                 if entry is not None:
@@ -239,7 +281,9 @@ class Walk:
         self, key: FunctionKey, node: onnx.NodeProto, inputs: Sequence[Entry | None], place: Place
     ) -> list[Entry | None]:
         if key in self._active:
-            raise ModelError(f"{self.skeleton.label}: function {key[1]!r} calls itself, which ONNX does not allow")
+            raise ModelError(
+                f"{self.skeleton.label}: function {key[1]!r} calls itself; ONNX has no recursion, export it again"
+            )
         self._active.append(key)
         outputs = self.run_function(self._functions[key], node, inputs, place.inside(self.name_of(node, place)))
         self._active.pop()
@@ -278,7 +322,7 @@ class Walk:
 
     def _constant_node(self, node: onnx.NodeProto, place: Place) -> Entry | None:
         """The entry of a Constant node; None for the kinds that hold no tensor of numbers."""
-        name = place.unique(node.output[0])
+        name = place.constant_name(node.output[0])
         for attribute in node.attribute:
             if attribute.name == "value":
                 return self._constant(name, attribute.t)

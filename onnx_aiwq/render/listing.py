@@ -13,7 +13,7 @@ from onnx_aiwq.render.text import markdown_row, spreadsheet_cell
 from onnx_aiwq.units import format_si
 
 if TYPE_CHECKING:
-    from onnx_aiwq.metrics.carbon import Region
+    from onnx_aiwq.metrics.regions import Region
     from onnx_aiwq.operations.registry import Rule
     from onnx_aiwq.profiles import HardwareProfile, ProfileSummary
 

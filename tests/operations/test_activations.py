@@ -224,3 +224,21 @@ def test_gelu_of_the_paper_is_close_to_gelu() -> None:
     for x in np.linspace(-4, 4, 81):
         exact = 0.5 * x * (1 + math.erf(x / math.sqrt(2)))
         assert abs((x * sigmoid(Number(x, Counter()) * 1.702)).value - exact) < 0.021
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("given", ["attribute", "known", "unknown"])
+def test_scaled_silu_equals_its_formula(scale: float, given: str) -> None:
+    tally: Counter[str] = Counter()
+    for x in numbers((6,), tally):
+        z = x if scale == 1.0 and given != "unknown" else x * scale
+        z * sigmoid(z)
+    second = {"attribute": None, "known": tensor(value=scale), "unknown": tensor()}[given]
+    attributes = {"alpha": scale} if given == "attribute" else {}
+    counts = counted("ScaledSiLU", tensor(2, 3), second, domain=MICROSOFT, **attributes)
+    assert counts.basic_operations() == as_basic_operations(tally)
+
+
+def test_scaled_silu_by_hand() -> None:
+    counts = counted("ScaledSiLU", tensor(2, 3), domain=MICROSOFT, alpha=2.0)
+    assert counts == Counts.of(DType.FLOAT, add=6, sub=6, mul=12, div=6, root=6)

@@ -406,3 +406,222 @@ def test_a_quantised_cache_is_refused() -> None:
     inputs = [(1, 1, 8), (1, 1, 4), (1, 1, 4), None, None, tensor((1,), I32), tensor((), I32, 3)]
     with pytest.raises(ShapeError, match="quantised cache"):
         counted("GroupQueryAttention", inputs, MS, num_heads=2, kv_num_heads=1, k_quant_type="PER_TENSOR")
+
+
+def test_mrope_rotates_like_rope() -> None:
+    shapes = [(1, 2, 3, 8), (3, 1, 3), (9, 4), (9, 4)]
+    expected = counted("RotaryEmbedding", [shapes[0], (1, 3), *shapes[2:]], MS)
+    assert counted("MRotaryEmbedding", shapes, MS, mrope_section=(2, 1, 1)) == expected
+    assert expected == Counts.of(F32, add=24, sub=24, mul=96)
+
+
+def test_gemma_rotary_embedding_equals_its_formula() -> None:
+    angles: Counter[str] = Counter()
+    tally: Counter[str] = Counter()
+    for value in numbers((2, 3, 4), angles).flat:
+        value.root(math.sin)
+        value.root(math.cos)
+    for heads in (2, 1):
+        shape = (2, heads, 3, 4)
+        numbers(shape, tally) * numbers((2, 1, 3, 4), tally) + numbers(shape, tally) * numbers((2, 1, 3, 4), tally)
+    q, k = tensor((2, 2, 3, 4), F16), tensor((2, 1, 3, 4), F16)
+    counts = counted("GemmaRotaryEmbedding", [(2, 3, 4), q, q, k, k], MS)
+    assert counts.of_dtype(F32).basic_operations() == as_basic_operations(angles)
+    assert counts.of_dtype(F16).basic_operations() == as_basic_operations(tally)
+    by_hand = counted("GemmaRotaryEmbedding", [(1, 2, 4), *[(1, 3, 2, 4)] * 4], MS)
+    assert by_hand == Counts.of(F32, add=48, mul=96, root=16)
+
+
+def packed_tokens(tally: Counter[str], tokens: int, longest: int, heads: int, sizes: Any, biases: int) -> int:
+    """Every token attends to as many keys as the longest sequence may have."""
+    width, value_width = sizes
+    macs = 0
+    for _ in np.ndindex(tokens, heads):
+        q, k, v = (numbers(s, tally) for s in ((1, width), (longest, width), (longest, value_width)))
+        macs += attend(q, k, v, 0.5, [numbers((1, longest), tally) for _ in range(biases)])
+    return macs
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("tokens", "longest", "heads", "width", "value"), [(3, 2, 2, 2, 2), (5, 4, 1, 3, 2)])
+def test_packed_attention_equals_its_tokens(
+    tokens: int, longest: int, heads: int, width: int, value: int, biased: bool
+) -> None:
+    tally: Counter[str] = Counter()
+    hidden = heads * (2 * width + value)
+    np.matmul(numbers((tokens, 4), tally), numbers((4, hidden), tally)) + numbers((hidden,), tally)
+    macs = tokens * 4 * hidden + packed_tokens(tally, tokens, longest, heads, (width, value), int(biased))
+    bias = (1, 1, longest, longest) if biased else None
+    inputs = [(tokens, 4), (4, hidden), (hidden,), tensor((2, longest), I32), tensor((3,), I32), bias]
+    sizes = (heads * width, heads * width, heads * value)
+    check(counted("PackedAttention", inputs, MS, num_heads=heads, qkv_hidden_sizes=sizes), tally, macs)
+
+
+def test_packed_attention_by_hand() -> None:
+    inputs = [(3, 4), (4, 12), (12,), tensor((2, 2), I32), tensor((3,), I32)]
+    counts = counted("PackedAttention", inputs, MS, num_heads=2)
+    assert counts == Counts.of(F32, add=174, sub=12, mul=204, div=12, root=12, compare=6, macs=192)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("form", ["packed", "separate"])
+def test_packed_multi_head_attention_equals_its_tokens(form: str, bias: bool) -> None:
+    tally: Counter[str] = Counter()
+    tokens, longest, heads, width = 3, 2, 2, 3
+    value = width if form == "packed" else 4
+    macs = packed_tokens(tally, tokens, longest, heads, (width, value), 1)
+    if bias:
+        numbers((tokens, heads * (2 * width + value)), tally) + 1
+    separate = [(tokens, heads * width), (tokens, heads * width), (tokens, heads * value)]
+    inputs: list[Any] = [(tokens, heads, 3, width), None, None] if form == "packed" else separate
+    inputs += [(heads * (2 * width + value),) if bias else None, tensor((2, longest), I32), tensor((3,), I32)]
+    inputs += [(1, 1, longest, longest)]
+    check(counted("PackedMultiHeadAttention", inputs, MS, num_heads=heads), tally, macs)
+
+
+def test_packed_multi_head_attention_by_hand() -> None:
+    inputs = [(3, 4), (3, 4), (3, 4), None, tensor((2, 2), I32), tensor((3,), I32)]
+    counts = counted("PackedMultiHeadAttention", inputs, MS, num_heads=2)
+    assert counts == Counts.of(F32, add=30, sub=12, mul=60, div=12, root=12, compare=6, macs=48)
+
+
+def test_decoder_masked_self_attention_is_attention_of_one_token() -> None:
+    inputs = [(2, 1, 4), (4, 12), (12,), (2, 4), (2, 2, 2, 3, 2), None, tensor((), I32, 3)]
+    expected = counted("Attention", inputs[:6], MS, num_heads=2)
+    assert counted("DecoderMaskedSelfAttention", inputs, MS, num_heads=2) == expected
+    assert expected.macs == 2 * 12 * 4 + 2 * (2 * 4 * 2 * 2)
+
+
+@pytest.mark.parametrize("form", ["self", "packed", "cross", "shared", "shared, known"])
+@pytest.mark.parametrize("extras", [False, True])
+def test_decoder_masked_attention_equals_its_heads(form: str, extras: bool) -> None:
+    tally: Counter[str] = Counter()
+    batch, heads, width, value, past, buffer = 2, 2, 3, 2, 4, 9
+    keys = {"cross": past, "shared": buffer}.get(form, past + 1)
+    macs = 0
+    for _ in np.ndindex(batch, heads):
+        q, k, v = (numbers(s, tally) for s in ((1, width), (keys, width), (keys, value)))
+        if extras:
+            q + numbers((width,), tally)
+            if form != "cross":
+                k[:1] + numbers((width,), tally)
+                v[:1] + numbers((value,), tally)
+        macs += attend(q, k, v, 0.5, [numbers((1, keys), tally) for _ in range(2 * extras)])
+    new: list[Any] = [(batch, 1, heads * width), (batch, 1, heads * width), (batch, 1, heads * value)]
+    if form == "packed":
+        new = [(batch, 1, heads * (2 * width + value)), None, None]
+    if form == "cross":
+        new[1:] = [(batch, heads, past, width), (batch, heads, past, value)]
+    inputs = [*new, (batch, keys) if extras else None, (1, 1, 1, keys) if extras else None]
+    length = buffer if form.startswith("shared") else past
+    inputs += [None] * 2 if form == "cross" else [(batch, heads, length, width), (batch, heads, length, value)]
+    inputs += [tensor((), I32, past if form == "shared, known" else None), None, None]
+    inputs += [(heads * (2 * width + value),) if extras else None]
+    output = tensor((batch, 1, heads * value))
+    shared = int(form.startswith("shared"))
+    counts = counted(
+        "DecoderMaskedMultiHeadAttention", inputs, MS, (output,), num_heads=heads, past_present_share_buffer=shared
+    )
+    check(counts, tally, macs)
+
+
+def test_decoder_masked_attention_by_hand() -> None:
+    inputs = [(1, 1, 4), (1, 1, 4), (1, 1, 4), None, None, (1, 2, 2, 2), (1, 2, 2, 2)]
+    counts = counted("DecoderMaskedMultiHeadAttention", inputs, MS, (tensor((1, 1, 4)),), num_heads=2)
+    assert counts == Counts.of(F32, add=18, sub=6, mul=30, div=6, root=6, compare=4, macs=24)
+
+
+@pytest.mark.parametrize(("static", "cached"), [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("mask", [False, True])
+def test_decoder_attention_equals_its_heads(static: int, cached: int, mask: bool) -> None:
+    tally: Counter[str] = Counter()
+    queries, given, past, batch, heads, width = 2, 3, 4, 2, 2, 2
+    hidden = heads * width
+    new = (0 if cached else given) if static else queries
+    keys = new + (past if cached else 0)
+    macs = 0
+    for rows, columns in ((queries * batch, hidden), (new * batch, 2 * hidden)):
+        np.matmul(numbers((rows, hidden), tally), numbers((hidden, columns), tally)) + numbers((columns,), tally)
+        macs += rows * hidden * columns
+    for _ in np.ndindex(batch, heads):
+        q, k, v = (numbers((length, width), tally) for length in (queries, keys, keys))
+        macs += attend(q, k, v, 0.5, [numbers((queries, keys), tally)] if mask else [])
+    inputs: list[Any] = [(queries, batch, hidden), (given, batch, hidden), (hidden, hidden), (hidden, 2 * hidden)]
+    inputs += [(3 * hidden,), (batch, keys) if mask else None, *[(batch, heads, past, width)] * 2]
+    flags = [tensor((), DType.BOOL, bool(flag)) for flag in (static, cached)]
+    counts = counted("DecoderAttention", [*inputs, *flags], MS, num_heads=heads)
+    check(counts, tally, macs)
+    unknown = counted("DecoderAttention", [*inputs, *[tensor((), DType.BOOL)] * 2], MS, num_heads=heads)
+    assert all(unknown.basic_operations()[op] >= number for op, number in counts.basic_operations().items())
+
+
+def test_decoder_attention_by_hand() -> None:
+    flags = [tensor((), DType.BOOL, flag) for flag in (True, False)]
+    inputs = [(2, 1, 4), (2, 1, 4), (4, 4), (4, 8), (12,), None, None, None, *flags]
+    counts = counted("DecoderAttention", inputs, MS, num_heads=2)
+    assert counts == Counts.of(F32, add=116, sub=8, mul=136, div=8, root=8, compare=4, macs=128)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("known", [None, 4])
+@pytest.mark.parametrize("rotary", [0, 1])
+def test_sparse_attention_equals_its_dense_heads(packed: bool, known: int | None, rotary: int) -> None:
+    tally: Counter[str] = Counter()
+    batch, heads, kv_heads, queries, width, cache = 2, 4, 2, 3, 4, 6
+    keys = known or cache
+    macs = 0
+    for _ in np.ndindex(batch, heads):
+        macs += attend(*(numbers((length, width), tally) for length in (queries, keys, keys)), 0.5, [])
+    if rotary:
+        for _ in np.ndindex(batch, heads + kv_heads):
+            rotate(numbers((queries, width), tally))
+    kv = (batch, queries, kv_heads * width)
+    inputs: list[Any] = [(batch, queries, heads * width), kv, kv]
+    if packed:
+        inputs = [(batch, queries, (heads + 2 * kv_heads) * width), None, None]
+    inputs += [(batch, kv_heads, cache, width)] * 2 + [tensor((1, 2), I32)] * 2
+    inputs += [tensor((), I32, known), tensor((batch,), I32), *[(9, width // 2)] * 2]
+    attributes = {"num_heads": heads, "kv_num_heads": kv_heads, "do_rotary": rotary, "sparse_block_size": 16}
+    check(counted("SparseAttention", inputs, MS, **attributes), tally, macs)
+
+
+def test_sparse_attention_by_hand() -> None:
+    inputs = [(1, 1, 8), (1, 1, 4), (1, 1, 4), (1, 1, 9, 4), (1, 1, 9, 4), None, None, tensor((), I32, 3)]
+    counts = counted("SparseAttention", inputs, MS, num_heads=2, kv_num_heads=1)
+    assert counts == Counts.of(F32, add=38, sub=6, mul=54, div=6, root=6, compare=4, macs=48)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("bound", [None, 5])
+@pytest.mark.parametrize("extras", [False, True])
+def test_paged_attention_equals_its_tokens(packed: bool, bound: int | None, extras: bool) -> None:
+    tally: Counter[str] = Counter()
+    tokens, heads, kv_heads, width, blocks, block = 3, 4, 2, 4, 2, 3
+    keys = bound or blocks * block
+    macs = 0
+    for _ in np.ndindex(tokens, heads):
+        q, k, v = (numbers((length, width), tally) for length in (1, keys, keys))
+        macs += attend(q, k, v, 0.5, [], 30.0 if extras else 0.0, Number(0.1, tally) if extras else None)
+    if extras:
+        for _ in np.ndindex(tokens, heads + kv_heads):
+            head_norm(numbers((1, width), tally))
+            rotate(numbers((1, width), tally))
+    inputs: list[Any] = [(tokens, heads * width), (tokens, kv_heads * width), (tokens, kv_heads * width)]
+    if packed:
+        inputs = [(tokens, (heads + 2 * kv_heads) * width), None, None]
+    inputs += [(7, block, kv_heads, width)] * 2 + [tensor((3,), I32), tensor((2,), I32), tensor((2, blocks), I32)]
+    inputs += [(9, width // 2), (9, width // 2), None, (heads,), (width,), (width,)] if extras else [None] * 6
+    inputs += [None, None, tensor((2,), I32, [tokens, bound]) if bound else None]
+    attributes = {"num_heads": heads, "kv_num_heads": kv_heads, "do_rotary": int(extras), "softcap": 30.0 * extras}
+    check(counted("PagedAttention", inputs, MS, **attributes), tally, macs)
+
+
+def test_paged_attention_by_hand_and_what_is_refused() -> None:
+    inputs = [(1, 8), (1, 4), (1, 4), (1, 3, 1, 4), (1, 3, 1, 4), tensor((2,), I32), tensor((1,), I32)]
+    inputs += [tensor((1, 1), I32)]
+    counts = counted("PagedAttention", inputs, MS, num_heads=2, kv_num_heads=1)
+    assert counts == Counts.of(F32, add=38, sub=6, mul=54, div=6, root=6, compare=4, macs=48)
+    with pytest.raises(ShapeError, match="LATENT"):
+        counted("PagedAttention", inputs, MS, num_heads=2, kv_num_heads=1, kv_cache_layout="LATENT")
+    with pytest.raises(ShapeError, match="quantised cache"):
+        counted("PagedAttention", inputs, MS, num_heads=2, kv_num_heads=1, v_quant_type="PER_TENSOR")

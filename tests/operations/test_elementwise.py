@@ -351,3 +351,44 @@ def test_an_unknown_shape_is_an_error() -> None:
     unknown = Operator("n", "Add", "", 14, (tensor(2), tensor(2)), (Tensor("y", DType.FLOAT, None),), {})
     with pytest.raises(ShapeError, match="shape of the output"):
         counted(unknown)
+
+
+def contrib(op_type: str, *inputs: Tensor, output: tuple[int, ...]) -> Counts:
+    made = (Tensor("y", inputs[0].dtype, output),)
+    return counted(Operator("n", op_type, "com.microsoft", 1, inputs, made, {}))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 4, 5), (0, 3)])
+def test_gated_add_equals_its_formula(shape: tuple[int, ...]) -> None:
+    tally: Counter[str] = Counter()
+    numbers(shape, tally) + numbers(shape, tally) * numbers((*shape[:-1], 1), tally)
+    counts = contrib("GatedAdd", tensor(*shape), tensor(*shape), tensor(*shape[:-1], 1), output=shape)
+    assert counts.basic_operations() == as_basic_operations(tally)
+
+
+def test_gated_add_by_hand() -> None:
+    counts = contrib("GatedAdd", tensor(2, 3), tensor(2, 3), tensor(2, 1), output=(2, 3))
+    assert counts == Counts.of(DType.FLOAT, add=6, mul=6)
+
+
+@pytest.mark.parametrize("op_type", ["ComplexMul", "ComplexMulConj"])
+@pytest.mark.parametrize(("left", "right"), [((3, 2), (3, 2)), ((4, 3, 2), (3, 2)), ((2, 1, 2), (3, 2))])
+def test_complex_products_equal_their_formula(op_type: str, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    tally: Counter[str] = Counter()
+    a, b = np.moveaxis(numbers(left, tally), -1, 0)
+    c, d = np.moveaxis(numbers(right, tally), -1, 0)
+    parts = (a * c - b * d, a * d + b * c) if op_type == "ComplexMul" else (a * c + b * d, b * c - a * d)
+    output = (*parts[0].shape, 2)
+    counts = contrib(op_type, tensor(*left), tensor(*right), output=output)
+    assert counts.basic_operations() == as_basic_operations(tally)
+
+
+def test_complex_products_by_hand() -> None:
+    counts = contrib("ComplexMul", tensor(3, 2), tensor(3, 2), output=(3, 2))
+    assert counts == Counts.of(DType.FLOAT, add=3, sub=3, mul=12)
+
+
+def test_is_all_finite_by_hand() -> None:
+    half = tensor(4, dtype=DType.FLOAT16)
+    counts = contrib("IsAllFinite", tensor(2, 3), half, output=())
+    assert counts == Counts.of(DType.FLOAT, compare=6) + Counts.of(DType.FLOAT16, compare=4)

@@ -338,3 +338,44 @@ def test_col2im_by_hand() -> None:
 def test_col2im_needs_its_block() -> None:
     with pytest.raises(ShapeError, match="block_shape"):
         count(operator("Col2Im", [(1, 2, 3), np.array([4]), Tensor("b", DType.INT64, (1,))], [(1, 1, 4)]))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize(
+    ("boxes", "channels", "crop"), [(1, 1, (2, 2)), (3, 2, (1, 4)), (2, 3, (3, 1)), (0, 2, (2, 2))]
+)
+def test_crop_and_resize_equals_its_loop(boxes: int, channels: int, crop: tuple[int, int], mode: str) -> None:
+    tally: Counter[str] = Counter()
+    for _ in range(boxes):
+        for places in crop:
+            low, high = numbers((2,), tally)
+            if places == 1:
+                starts = [(low + high) * 0.5 * 3]
+            else:
+                step = (high - low) * 1.5
+                start = low * 3
+                starts = [start + step * i for i in range(places)]
+            for position in starts:
+                assert not position < -1e9  # inside the image
+                assert not position > 1e9
+                if mode == "nearest":
+                    assert position >= math.floor(position.value)  # rounded
+                else:
+                    assert position >= math.floor(position.value)
+                    assert position <= math.ceil(position.value)
+                    position - math.floor(position.value)
+        if mode == "bilinear":
+            for _ in np.ndindex(channels, *crop):
+                for _ in range(3):  # top, bottom, between
+                    a, b = numbers((2,), tally)
+                    a + (b - a) * 0.5
+    image = (2, channels, 4, 4)
+    inputs = [image, (boxes, 4), Tensor("n", DType.INT32, (boxes,)), np.array(crop, np.int32)]
+    op = operator("CropAndResize", inputs, [(boxes, channels, *crop)], domain="com.microsoft", mode=mode)
+    assert count(op).basic_operations() == as_basic_operations(tally)
+
+
+def test_crop_and_resize_by_hand() -> None:
+    inputs = [(1, 1, 4, 4), (1, 4), Tensor("n", DType.INT32, (1,)), np.array([2, 2], np.int32)]
+    op = operator("CropAndResize", inputs, [(1, 1, 2, 2)], domain="com.microsoft")
+    assert count(op) == Counts.of(DType.FLOAT, add=16, sub=18, mul=20, compare=16)

@@ -21,7 +21,7 @@ VIEWS = (
 )
 COPIES = (
     *("Transpose", "Concat", "Split", "Expand", "Tile", "Pad", "Cast", "CastLike", "SpaceToDepth", "DepthToSpace"),
-    *("ReverseSequence", "Trilu", "EyeLike", "OneHot", "ConcatFromSequence", "SplitToSequence", "TensorScatter"),
+    *("ReverseSequence", "Trilu", "OneHot", "ConcatFromSequence", "SplitToSequence", "TensorScatter"),
     *("Scatter", "CenterCropPad", "ConstantOfShape", "StringConcat", "StringNormalizer", "StringSplit"),
     "RegexFullMatch",
 )
@@ -34,6 +34,7 @@ SELECTIONS = ("Gather", "GatherElements", "GatherND", "Slice", "Compress", "Sequ
         *((name, "view") for name in VIEWS),
         *((name, "whole") for name in COPIES),
         *((name, "selected") for name in SELECTIONS),
+        ("EyeLike", "generated"),
     ],
 )
 def test_movement_costs_bytes_only(op_type: str, traffic: str) -> None:
@@ -45,6 +46,8 @@ def test_movement_costs_bytes_only(op_type: str, traffic: str) -> None:
 @pytest.mark.parametrize(
     ("op_type", "domain", "traffic"),
     [
+        ("MemcpyFromHost", "", "whole"),
+        ("MemcpyToHost", "", "whole"),
         ("ExpandDims", "com.microsoft", "view"),
         ("UnfoldTensor", "com.microsoft", "whole"),
         ("GatherND", "com.microsoft", "selected"),

@@ -257,3 +257,47 @@ def test_roi_align_by_hand() -> None:
     attributes = {"mode": "avg", "coordinate_transformation_mode": "half_pixel", "spatial_scale": 1.0}
     counts = counted("RoiAlign", [(1, 2, 8, 8), (1, 4), (1,)], (1, 2, 2, 2), sampling_ratio=1, **attributes)
     assert counts == Counts.of(F32, mul=56, add=32, sub=22, div=2, compare=24)
+
+
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool"])
+def test_blocked_pooling_counts_whole_blocks(op_type: str) -> None:
+    attributes = {"kernel_shape": (2, 2), "strides": (2, 2)}
+    plain = counted(op_type, [(1, 8, 4, 4)], (1, 8, 2, 2), **attributes)
+    assert counted(op_type, [(1, 8, 4, 4)], (1, 8, 2, 2), "com.microsoft.nchwc", **attributes) == plain
+    assert plain.basic_operations()["compare" if op_type == "MaxPool" else "add"] == 96
+
+
+@pytest.mark.parametrize("op_type", ["GlobalMaxPool", "GlobalAveragePool"])
+def test_blocked_global_pooling_counts_whole_blocks(op_type: str) -> None:
+    plain = counted(op_type, [(1, 8, 4, 4)], (1, 8, 1, 1))
+    assert counted(op_type, [(1, 8, 4, 4)], (1, 8, 1, 1), "com.microsoft.nchwc") == plain
+    assert plain.basic_operations()["compare" if op_type == "GlobalMaxPool" else "add"] == 120
+
+
+@pytest.mark.parametrize("kernel", [(2, 2), (1, 3), (1, 1)])
+def test_max_pool_with_mask_equals_its_loop(kernel: tuple[int, int]) -> None:
+    data: Counter[str] = Counter()
+    mask: Counter[str] = Counter()
+    output = (1, 2, 5 - kernel[0], 5 - kernel[1])
+    for _ in np.ndindex(output):
+        best = None
+        for _ in np.ndindex(kernel):
+            assert Number(1, mask) > 0  # not masked
+            tap = Number(1, data)
+            best = tap if best is None or tap > best else best
+    inputs = (Tensor("x", F32, (1, 2, 4, 4)), Tensor("m", DType.INT32, (1, 2, 4, 4)))
+    rule = find_rule("MaxpoolWithMask", "com.microsoft", 1)
+    assert rule is not None and rule.function is not None
+    attributes = {"kernel_shape": kernel}
+    counts = rule.function(
+        Operator("n", "MaxpoolWithMask", "com.microsoft", 1, inputs, (Tensor("y", F32, output),), attributes)
+    )
+    assert counts.of_dtype(F32).basic_operations() == as_basic_operations(data)
+    assert counts.of_dtype(DType.INT32).basic_operations() == as_basic_operations(mask)
+
+
+def test_max_pool_with_mask_by_hand() -> None:
+    counts = counted(
+        "MaxpoolWithMask", [(1, 2, 4, 4), (1, 2, 4, 4)], (1, 2, 2, 2), "com.microsoft", kernel_shape=(2, 2)
+    )
+    assert counts == Counts.of(F32, compare=32 + 24)

@@ -527,3 +527,143 @@ def test_qlinear_concat_by_hand() -> None:
     inputs = [scale, zero, tensor((3,), U8), *unknown, tensor((3,), U8), scale, zero]
     counts = counted("QLinearConcat", inputs, tensor((6,), U8), MS, axis=0)
     assert counts == Counts.of(F32, sub=3, mul=3, div=3, add=3, compare=9)
+
+
+@pytest.mark.parametrize("points", [(UNKNOWN, 128, UNKNOWN), (None, 0, 5)])
+@pytest.mark.parametrize("scales", [(UNKNOWN, 0.5, UNKNOWN), (1.0, UNKNOWN, 1.0)])
+def test_qlinear_where_requantises_both_sides(points: Any, scales: Any) -> None:
+    tallies = Tallies()
+    inputs: list[Any] = [tensor((2, 3), DType.BOOL)]
+    for shape, scale, point in (((2, 3), scales[0], points[0]), ((3,), scales[1], points[1])):
+        quantise(dequantise(tallies.of(F32, shape), scale, point), scales[2], points[2])
+        inputs += [tensor(shape, U8), known(scale, F32), known(point, U8)]
+    inputs += [known(scales[2], F32), known(points[2], U8)]
+    tallies.check(counted("QLinearWhere", inputs, tensor((2, 3), U8), MS))
+
+
+def test_qlinear_where_by_hand() -> None:
+    scale, zero = known(0.5, F32), known(5, U8)
+    inputs = [tensor((2, 3), DType.BOOL), tensor((2, 3), U8), scale, zero, tensor((3,), U8)]
+    inputs += [known(UNKNOWN, F32), known(UNKNOWN, U8), scale, zero]
+    counts = counted("QLinearWhere", inputs, tensor((2, 3), U8), MS)
+    assert counts == Counts.of(F32, sub=3, mul=3, div=3, add=3, compare=9)
+
+
+@pytest.mark.parametrize("points", [(None, None), (0, 5), (UNKNOWN, UNKNOWN)])
+@pytest.mark.parametrize(("left", "right"), [((2, 3), (3,)), ((2, 1), (1, 4)), ((), (2,))])
+def test_mul_integer_equals_its_formula(points: Any, left: Any, right: Any) -> None:
+    tallies = Tallies()
+    a = centred(tallies, tallies.of(U8, left), I8, points[0])
+    b = centred(tallies, tallies.of(I8, right), I8, points[1])
+    np.multiply(a, b)
+    inputs = [tensor(left, U8), known(points[0], U8), tensor(right, I8), known(points[1], I8)]
+    tallies.check(counted("MulInteger", inputs, tensor(np.broadcast_shapes(left, right), I32), MS))
+
+
+def test_mul_integer_by_hand() -> None:
+    inputs = [tensor((2, 3), U8), known(UNKNOWN, U8), tensor((3,), U8)]
+    expected = Counts.of(U8, mul=6) + Counts.of(I32, sub=6)
+    assert counted("MulInteger", inputs, tensor((2, 3), I32), MS) == expected
+
+
+@pytest.mark.parametrize(("shape", "output"), [((2, 5), (2, 1)), ((2, 3, 4), (3,)), ((3, 1), (3,)), ((0, 3), (1, 3))])
+def test_reduce_sum_integer_equals_numpy(shape: Any, output: Any) -> None:
+    tallies = Tallies()
+    for _ in np.ndindex(output):
+        terms = tallies.of(I32, (math.prod(shape) // math.prod(output),))
+        if len(terms):
+            np.add.reduce(terms)
+    tallies.check(counted("ReduceSumInteger", [tensor(shape, U8)], tensor(output, I32), MS, axes=(1,)))
+
+
+def test_reduce_sum_integer_by_hand() -> None:
+    counts = counted("ReduceSumInteger", [tensor((2, 5), U8)], tensor((2, 1), I32), MS, axes=(1,))
+    assert counts == Counts.of(I32, add=8)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "points", "centre"),
+    [
+        (U8, None, True),
+        (DType.UINT4, None, False),
+        (DType.UINT4, UNKNOWN, True),
+        (U8, 0, False),
+        (DType.FLOAT8E4M3FN, None, False),
+    ],
+)
+def test_gather_block_quantized_equals_its_formula(dtype: DType, points: Any, centre: bool) -> None:
+    tallies = Tallies()
+    rows = tallies.of(F32, (2, 32))
+    (rows - 8 if centre else rows) * 0.5
+    inputs = [tensor((8, 16), dtype), tensor((2,), DType.INT64), tensor((8, 1), F32), known(points, dtype)]
+    tallies.check(counted("GatherBlockQuantized", inputs, tensor((2, 32), F32), MS, block_size=32))
+
+
+def test_gather_block_quantized_by_hand() -> None:
+    inputs = [tensor((8, 16), U8), tensor((2,), DType.INT64), tensor((8, 1), F32)]
+    counts = counted("GatherBlockQuantized", inputs, tensor((2, 32), F32), MS, bits=4, block_size=32)
+    assert counts == Counts.of(F32, sub=64, mul=64)
+
+
+@pytest.mark.parametrize("scale", [UNKNOWN, 0.5, 1.0])
+def test_quantisation_with_order_equals_its_formulas(scale: Any) -> None:
+    tallies = Tallies()
+    quantise(tallies.of(F32, (2, 3)), scale, None)
+    inputs = [tensor((2, 3), F32), known(scale, F32)]
+    tallies.check(counted("QuantizeWithOrder", inputs, tensor((2, 3), I8), MS))
+    tallies = Tallies()
+    dequantise(tallies.of(F32, (2, 3)), scale, None)
+    inputs = [tensor((2, 3), I8), known(scale, F32)]
+    tallies.check(counted("DequantizeWithOrder", inputs, tensor((2, 3), F32), MS))
+
+
+def test_quantisation_with_order_by_hand() -> None:
+    scale = known(UNKNOWN, F32)
+    there = counted("QuantizeWithOrder", [tensor((2, 3), F32), scale], tensor((2, 3), I8), MS)
+    back = counted("DequantizeWithOrder", [tensor((2, 3), I8), scale], tensor((2, 3), F32), MS)
+    assert (there, back) == (Counts.of(F32, div=6, compare=18), Counts.of(F32, mul=6))
+
+
+@pytest.mark.parametrize("scales", [(UNKNOWN, UNKNOWN), (1.0, 0.5), (0.5, 1.0)])
+def test_qordered_gelu_equals_its_formula(scales: Any) -> None:
+    tallies = Tallies()
+    x = dequantise(tallies.of(F32, (6,)), scales[0], None)
+    gelu = np.frompyfunc(lambda v: v * (1 / (1 + (-(v * 1.702)).exp())), 1, 1)(x)
+    quantise(gelu, scales[1], None)
+    inputs = [tensor((6,), I8), *(known(scale, F32) for scale in scales)]
+    tallies.check(counted("QOrderedGelu", inputs, tensor((6,), I8), MS))
+
+
+def test_qordered_gelu_by_hand() -> None:
+    inputs = [tensor((6,), I8), known(UNKNOWN, F32), known(UNKNOWN, F32)]
+    counts = counted("QOrderedGelu", inputs, tensor((6,), I8), MS)
+    assert counts == Counts.of(F32, add=6, sub=6, mul=18, div=12, root=6, compare=18)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("summand", [False, True])
+def test_qordered_matmul_equals_its_formula(bias: bool, summand: bool) -> None:
+    tallies = Tallies()
+    product = matmul(tallies, tallies.of(I8, (1, 2, 3)), tallies.of(I8, (3, 4)), I8)
+    result = tallies.cast(product, F32) * 0.5
+    result = result + tallies.of(F32, (4,)) if bias else result
+    result = result + tallies.of(F32, (1, 2, 4)) * 0.5 if summand else result
+    round_shift_saturate(result, None)
+    scale = known(UNKNOWN, F32)
+    inputs = [tensor((1, 2, 3), I8), scale, tensor((3, 4), I8), scale, scale, tensor((4,), F32) if bias else None]
+    inputs += [tensor((1, 2, 4), I8), scale] if summand else []
+    tallies.check(counted("QOrderedMatMul", inputs, tensor((1, 2, 4), I8), MS), 24)
+
+
+def test_qordered_matmul_by_hand() -> None:
+    scale = known(UNKNOWN, F32)
+    inputs = [tensor((1, 2, 3), I8), scale, tensor((3, 4), I8), scale, scale, tensor((4,), F32)]
+    counts = counted("QOrderedMatMul", inputs, tensor((1, 2, 4), I8), MS)
+    expected = Counts.of(I8, mul=24, macs=24) + Counts.of(I32, add=16)
+    assert counts == expected + Counts.of(F32, add=8, mul=8, compare=24)
+
+
+def test_matmul_integer_16_multiplies_at_16_bits() -> None:
+    inputs = [tensor((2, 3), DType.INT16), tensor((3, 4), DType.INT16)]
+    counts = counted("MatMulInteger16", inputs, tensor((2, 4), I32), MS)
+    assert counts == Counts.of(DType.INT16, mul=24, macs=24) + Counts.of(I32, add=16)

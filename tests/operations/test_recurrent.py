@@ -324,3 +324,107 @@ def test_the_reference_activations_compute_what_they_name() -> None:
     assert math.isclose(tanh(x).value, math.tanh(0.5))
     assert math.isclose(sigmoid(x).value, 1 / (1 + math.exp(-0.5)))
     assert math.isclose(softplus(x).value, math.log1p(math.exp(0.5)))
+
+
+INTEGERS, WHOLE = DType.INT8, DType.INT32
+
+
+def dynamically_quantised(x: Any) -> None:
+    """Extrema of all elements and of zero, scale and zero point, then every element."""
+    elements = list(x.flat)
+    for one in elements[1:]:
+        assert one < 1e9
+        assert one > -1e9
+    low, high = elements[0], elements[0]
+    assert low > -1e9
+    assert high < 1e9
+    scale = (high - low) / 255
+    point = 0 - low / (1 + scale.value)
+    assert point > -1e9
+    assert point < 1e9
+    assert point > -1e9  # rounded
+    for element in elements:
+        whole = element / 3 + 1
+        assert whole > -1e9  # rounded and saturated
+        assert whole > -1e9
+        assert whole < 1e9
+
+
+def quantised_product(x: Any, columns: int, scaled: bool, tallies: dict[DType, Counter[str]]) -> Any:
+    """The rows of x, quantised together, times a weight of int8 values."""
+    dynamically_quantised(x)
+    tally = x.flat[0].tally
+    numbers(x.shape, tallies[WHOLE]) - 3  # the zero point
+    if scaled:
+        Number(1, tally) * 2  # both scales
+    result = np.empty((len(x), columns), dtype=object)
+    for place in np.ndindex(result.shape):
+        numbers((x.shape[1],), tallies[INTEGERS]) * 2
+        np.add.reduce(numbers((x.shape[1],), tallies[WHOLE]))
+        result[place] = Number(0.5, tally) * 2
+    return result
+
+
+def quantised_lstm(
+    sizes: tuple[int, int, int, int], directions: int, bias: bool, scaled: bool
+) -> dict[DType, Counter[str]]:
+    steps, batch, width, hidden = sizes
+    tallies: dict[DType, Counter[str]] = {DType.FLOAT: Counter(), INTEGERS: Counter(), WHOLE: Counter()}
+    tally = tallies[DType.FLOAT]
+    apply = [np.frompyfunc(function, 1, 1) for function in (sigmoid, tanh)]
+    for _ in range(directions):
+        inputs = quantised_product(numbers((steps * batch, width), tally), 4 * hidden, scaled, tallies)
+        cell = numbers((batch, hidden), tally)
+        state = numbers((batch, hidden), tally)
+        for step in range(steps):
+            rows = inputs[step * batch : (step + 1) * batch]
+            gates = rows + quantised_product(state, 4 * hidden, scaled, tallies)
+            gates = gates + 0.5 + 0.5 if bias else gates
+            i, o, f = (apply[0](gates[:, k * hidden : (k + 1) * hidden]) for k in range(3))
+            cell = f * cell + i * apply[1](gates[:, 3 * hidden :])
+            state = o * apply[1](cell)
+    return tallies
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_dynamic_quantize_lstm_equals_its_equations(
+    sizes: tuple[int, int, int, int], directions: int, scaled: bool, bias: bool
+) -> None:
+    tallies = quantised_lstm(sizes, directions, bias, scaled)
+    steps, batch, width, hidden = sizes
+    counts = quantised_lstm_counts(sizes, directions, bias, None if scaled else np.ones(directions, np.float32))
+    for dtype, tally in tallies.items():
+        assert counts.of_dtype(dtype).basic_operations() == as_basic_operations(tally), dtype
+    assert counts.macs == directions * steps * batch * 4 * hidden * (width + hidden)
+
+
+def quantised_lstm_counts(
+    sizes: tuple[int, int, int, int], directions: int, bias: bool, scale: Any, point: int = 0
+) -> Counts:
+    steps, batch, width, hidden = sizes
+    rule = find_rule("DynamicQuantizeLSTM", "com.microsoft", 1)
+    assert rule is not None and rule.function is not None
+    scales = Tensor("s", DType.FLOAT, (directions,), scale)
+    points = Tensor("p", INTEGERS, (directions,), np.full(directions, point, np.int8))
+    inputs = (
+        Tensor("x", DType.FLOAT, (steps, batch, width)),
+        Tensor("w", INTEGERS, (directions, width, 4 * hidden)),
+        Tensor("r", INTEGERS, (directions, hidden, 4 * hidden)),
+        Tensor("b", DType.FLOAT, (directions, 8 * hidden)) if bias else None,
+        *[None] * 4,
+        *(scales, points, scales, points),
+    )
+    attributes = {"direction": "bidirectional" if directions == 2 else "forward", "hidden_size": hidden}
+    return rule.function(Operator("n", "DynamicQuantizeLSTM", "com.microsoft", 1, inputs, (None,), attributes))
+
+
+def test_dynamic_quantize_lstm_by_hand() -> None:
+    counts = quantised_lstm_counts((2, 1, 3, 4), 1, False, np.ones(1, np.float32))
+    expected = Counts.of(INTEGERS, mul=224, macs=224) + Counts.of(WHOLE, add=160, sub=14)
+    expected += Counts.of(DType.FLOAT, add=94, sub=46, mul=104, div=60, root=40, compare=79)
+    assert counts == expected
+    shifted = quantised_lstm_counts((2, 1, 3, 4), 1, False, np.ones(1, np.float32), point=3)
+    assert shifted == expected + Counts.of(WHOLE, sub=7 * 16)

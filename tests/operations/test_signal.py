@@ -225,3 +225,44 @@ def test_mel_matrix_equals_its_definition(filters: int, length: int) -> None:
 def test_mel_matrix_by_hand() -> None:
     counts = counted("MelWeightMatrix", [2, 4, 8000], (3, 2), 17)
     assert counts == Counts.of(F32, add=7, sub=21, mul=14, div=23, root=6, compare=16)
+
+
+def real_transform(shape: tuple[int, ...], rank: int, inverse: bool) -> tuple[Counter[str], tuple[int, ...]]:
+    """One dimension after the other by the definition; returns the tally and the shape of the spectrum."""
+    tally: Counter[str] = Counter()
+    half = shape[-1] // 2 + 1
+    spectrum = (*shape[:-1], half, 2)
+    lines = math.prod(shape[:-1])
+    total = math.prod(shape[-rank:])
+    for length in shape[-rank:-1]:
+        for _ in range(math.prod(spectrum[:-1]) // length):
+            fourier([list(numbers((2,), tally)) for _ in range(length)], length, False, False)
+    for _ in range(lines):
+        if inverse:
+            fourier([list(numbers((2,), tally)) for _ in range(shape[-1])], shape[-1], True, total > 1)
+        else:
+            fourier([[number] for number in numbers((shape[-1],), tally)], half, False, False)
+    return tally, spectrum
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize(("shape", "rank"), [((1, 4), 1), ((3, 2, 6), 1), ((2, 3, 4), 2), ((2, 3, 2), 3)])
+def test_real_transforms_equal_their_definition(shape: tuple[int, ...], rank: int, inverse: bool) -> None:
+    tally, spectrum = real_transform(shape, rank, inverse)
+    counts = contrib_transform("Irfft" if inverse else "Rfft", shape, spectrum, rank)
+    assert counts.basic_operations() == as_basic_operations(tally)
+    assert counts.macs == 0
+
+
+def contrib_transform(op_type: str, signal: tuple[int, ...], spectrum: tuple[int, ...], rank: int) -> Counts:
+    rule = find_rule(op_type, "com.microsoft", 1)
+    assert rule is not None and rule.function is not None
+    ends = [Tensor("signal", F32, signal), Tensor("spectrum", F32, spectrum)]
+    first, last = reversed(ends) if op_type == "Irfft" else ends
+    attributes = {"signal_ndim": rank, "onesided": 1, "normalized": 0}
+    return rule.function(Operator("n", op_type, "com.microsoft", 1, (first,), (last,), attributes))
+
+
+def test_real_transforms_by_hand() -> None:
+    assert contrib_transform("Rfft", (1, 4), (1, 3, 2), 1) == Counts.of(F32, add=18, mul=24)
+    assert contrib_transform("Irfft", (1, 4), (1, 3, 2), 1) == Counts.of(F32, add=12, sub=16, mul=36)

@@ -366,3 +366,23 @@ def bias_dropout(op: Operator) -> Counts:
     training = int(bool(known_scalar(op.input(4)) or 0))
     adds = 1 + int(op.input(2) is not None)
     return _per_element(op, Counts.of(dtype_of(op.input(0)), add=adds, mul=training, compare=training))
+
+
+@rule("ScaledSiLU", family="activation", domain="com.microsoft")
+def scaled_silu(op: Operator) -> Counts:
+    """SiLU of a scaled number.
+
+    Equation:
+        Z[i] = s * X[i]; Y[i] = Z[i] * sigmoid(Z[i]), s the input `scale` or else `alpha`
+    Basic operations:
+        per element: 1 mul by s (none if it is known to be one), 1 sub, 1 root, 1 add, 1 div, 1 mul
+    Not counted:
+        casts
+    Example:
+        alpha 2, X (2, 3): 12 mul, 6 sub, 6 root, 6 add, 6 div
+    Reference:
+        onnxruntime contrib operators: ScaledSiLU; TO paper Eq. 4
+    """
+    scale = op.attributes.get("alpha", 1.0) if op.input(1) is None else known_scalar(op.input(1))
+    dtype = dtype_of(op.input(0))
+    return _per_element(op, scaled_sigmoid_product(dtype, 1) + Counts.of(dtype, mul=int(scale != 1)))

@@ -136,7 +136,7 @@ def _rotated(dtype: DType, elements: int) -> Counts:
 
 
 @rule("RotaryEmbedding", family="attention", since=23)
-@rule("RotaryEmbedding", family="attention", domain=_CONTRIB)
+@rule("RotaryEmbedding", "MRotaryEmbedding", family="attention", domain=_CONTRIB)
 def rotary_embedding(op: Operator) -> Counts:
     """Rotation of pairs of elements by an angle that depends on the position.
 
@@ -146,11 +146,11 @@ def rotary_embedding(op: Operator) -> Counts:
     Basic operations:
         Per pair 4 mul, 1 sub, 1 add. A rotary_embedding_dim of 0 rotates whole heads. No MACs.
     Not counted:
-        Look-up of cos and sin by position_ids; splitting and joining.
+        Look-up of cos and sin by position_ids (MRotaryEmbedding: by three of them); splitting and joining.
     Example:
         X[1, 2, 3, 8], rotary_embedding_dim 4: 2 * 3 * 2 = 12 pairs; mul = 48, sub = 12, add = 12.
     Reference:
-        ONNX operators: RotaryEmbedding. Contrib operators: RotaryEmbedding.
+        ONNX operators: RotaryEmbedding. Contrib operators: RotaryEmbedding, MRotaryEmbedding.
     """
     shape = shape_of(op.input(0), "the input")
     rotary = int(op.attributes.get("rotary_embedding_dim") or 0)
@@ -159,6 +159,27 @@ def rotary_embedding(op: Operator) -> Counts:
         batch, heads, length, _ = _split_heads(shape, int(op.attributes.get("num_heads") or 0), "the input")
         elements = batch * heads * length * rotary
     return _rotated(dtype_of(op.input(0)), elements)
+
+
+@rule("GemmaRotaryEmbedding", family="attention", domain=_CONTRIB)
+def gemma_rotary_embedding(op: Operator) -> Counts:
+    """Rotation of queries and keys by angles that are given, with their rotated halves given too.
+
+    Equation:
+        Yq = q * cos(emb) + q_rot * sin(emb), Yk likewise; emb[b, s, d] is the same for all heads
+    Basic operations:
+        2 root per element of emb, in its type; per element of q and of k 2 mul and 1 add. No MACs.
+    Not counted:
+        Casts and broadcasting.
+    Example:
+        emb[1, 2, 4], q = k[1, 3, 2, 4]: root = 16; mul = 2 * 48 = 96, add = 48.
+    Reference:
+        Contrib operators: GemmaRotaryEmbedding.
+    """
+    angles, query, key = op.input(0), op.input(1), op.input(3)
+    elements = size_of(query, "the query") + size_of(key, "the key")
+    roots = Counts.of(dtype_of(angles), root=2 * size_of(angles, "the angles"))
+    return roots + Counts.of(dtype_of(query, "the query"), add=elements, mul=2 * elements)
 
 
 def _contrib(op: Operator, dtype: DType, sizes: _Sizes, *, sums: int) -> Counts:
@@ -184,7 +205,7 @@ def _projected(op: Operator, sums: int, past: Tensor | None, dtype: DType) -> Co
     return _contrib(op, dtype, sizes, sums=sums)
 
 
-@rule("Attention", family="attention", domain=_CONTRIB)
+@rule("Attention", "DecoderMaskedSelfAttention", family="attention", domain=_CONTRIB)
 def contrib_attention(op: Operator) -> Counts:
     """Multi-head self attention with the projection of its input to Q, K and V.
 
@@ -201,7 +222,7 @@ def contrib_attention(op: Operator) -> Counts:
         X[1, 2, 4], W[4, 12], B, 2 heads: MACs = 24 * 4 + 8 * 2 + 8 * 2 = 128; mul = 128 + 8 = 136, add = 24 * 4 + 8 + 4
         + 8 = 116, sub = root = div = 8, compare = 4.
     Reference:
-        Contrib operators: Attention. TO paper, Eq. 3.
+        Contrib operators: Attention, DecoderMaskedSelfAttention. TO paper, Eq. 3.
     """
     dtype = dtype_of(op.input(0))
     batch, length, channels = shape_of(op.input(0), "the input")
@@ -319,6 +340,33 @@ def _head_norms(dtype: DType, lines: int, width: int) -> Counts:
     return line * lines
 
 
+def _refuse_quantised_cache(op: Operator) -> None:
+    for side in ("k_quant_type", "v_quant_type"):
+        if op.attributes.get(side) not in (None, "", "NONE"):
+            raise ShapeError(f"{op.op_type} {op.name!r} with a quantised cache ({side}) is not counted")
+
+
+def _grouped_extras(
+    op: Operator,
+    dtype: DType,
+    sizes: _Sizes,
+    vectors: int,
+    *,
+    cosines: Tensor | None,
+    norm: Tensor | None,
+    sink: Tensor | None,
+) -> Counts:
+    """Rotation and norms of `vectors` head vectors of Q and K, and a sink in every line of the softmax."""
+    total = Counts()
+    if op.attributes.get("do_rotary"):
+        total += _rotated(dtype, vectors * 2 * shape_of(cosines, "the cosine cache")[1])
+    if norm is not None:
+        total += _head_norms(dtype, vectors, sizes.width)
+    if sink is not None or op.attributes.get("smooth_softmax") == 1:
+        total += Counts.of(dtype, add=1, sub=1, root=1, compare=1) * sizes.lines
+    return total
+
+
 @rule("GroupQueryAttention", family="attention", domain=_CONTRIB)
 def group_query_attention(op: Operator) -> Counts:
     """Attention with fewer heads of keys than of queries, a cache, and optionally rotary embedding of Q and K.
@@ -342,18 +390,210 @@ def group_query_attention(op: Operator) -> Counts:
     Reference:
         Contrib operators: GroupQueryAttention.
     """
-    for side in ("k_quant_type", "v_quant_type"):
-        if op.attributes.get(side) not in (None, "", "NONE"):
-            raise ShapeError(f"GroupQueryAttention {op.name!r} with a quantised cache ({side}) is not counted")
+    _refuse_quantised_cache(op)
     dtype = dtype_of(op.input(0))
     sizes, new = _grouped_sizes(op)
     kv_heads = int(op.attributes["kv_num_heads"])
     vectors = sizes.batch * (sizes.heads * sizes.queries + kv_heads * new)
-    total = _contrib(op, dtype, sizes, sums=int(op.input(10) is not None))
+    return _contrib(op, dtype, sizes, sums=int(op.input(10) is not None)) + _grouped_extras(
+        op, dtype, sizes, vectors, cosines=op.input(7), norm=op.input(14), sink=op.input(11)
+    )
+
+
+@rule("PackedAttention", family="attention", domain=_CONTRIB)
+def packed_attention(op: Operator) -> Counts:
+    """Self attention, with projection, of sequences that are packed without padding (upper bound).
+
+    Equation:
+        [Q, K, V] = X W + B for T tokens; each token attends to those of its own sequence
+    Basic operations:
+        As the contrib operator Attention, with as many keys for every token as the longest sequence may have, S of
+        token_offset[B, S]: only the data knows the lengths. 1 add per score for attention_bias. MACs = mul of the three
+        products.
+    Not counted:
+        Packing; offsets.
+    Example:
+        X[3, 4], W[4, 12], token_offset[2, 2], 2 heads: MACs = 36 * 4 + 12 * 2 + 12 * 2 = 192; mul = 192 + 12 = 204, add
+        = 36 * 4 + 12 + 6 + 12 = 174, sub = root = div = 12, compare = 6.
+    Reference:
+        Contrib operators: PackedAttention. TO paper, Eq. 3.
+    """
+    dtype, heads = dtype_of(op.input(0)), int(op.attributes["num_heads"])
+    tokens, channels = shape_of(op.input(0), "the input")
+    hidden = shape_of(op.input(1), "the weight")[1]
+    _, key_size, value_size = op.attributes.get("qkv_hidden_sizes") or (hidden // 3,) * 3
+    longest = shape_of(op.input(3), "the token offsets")[1]
+    sizes = _Sizes(1, heads, tokens, longest, int(key_size) // heads, int(value_size) // heads)
+    projection = dot_products((dtype, dtype), tokens * hidden, channels, op.input(2))
+    return projection + _contrib(op, dtype, sizes, sums=int(op.input(5) is not None))
+
+
+@rule("PackedMultiHeadAttention", family="attention", domain=_CONTRIB)
+def packed_multi_head_attention(op: Operator) -> Counts:
+    """Attention of given queries, keys and values of sequences that are packed without padding (upper bound).
+
+    Equation:
+        Y = softmax(scale * (Q + bq) (K + bk)^T + attention_bias) (V + bv) within each sequence
+    Basic operations:
+        As MultiHeadAttention, for T tokens with as many keys as the longest sequence may have, S of token_offset[B, S]:
+        only the data knows the lengths. MACs = mul of both products.
+    Not counted:
+        Packing; offsets.
+    Example:
+        Q = K = V[3, 4], token_offset[2, 2], 2 heads, no bias: 12 scores in 6 lines; MACs = 12 * 2 + 12 * 2 = 48, mul =
+        60, add = 12 + 6 + 12 = 30, sub = root = div = 12, compare = 6.
+    Reference:
+        Contrib operators: PackedMultiHeadAttention.
+    """
+    dtype, heads = dtype_of(op.input(0)), int(op.attributes["num_heads"])
+    query = shape_of(op.input(0), "the query")
+    if len(query) == 4:  # tokens, heads, 3, width
+        width = value_width = query[3]
+    else:
+        width, value_width = query[1] // heads, shape_of(op.input(2), "the value")[1] // heads
+    longest = shape_of(op.input(4), "the token offsets")[1]
+    biased = 0 if op.input(3) is None else query[0] * heads * (2 * width + value_width)
+    sizes = _Sizes(1, heads, query[0], longest, width, value_width)
+    return Counts.of(dtype, add=biased) + _contrib(op, dtype, sizes, sums=int(op.input(6) is not None))
+
+
+@rule("DecoderMaskedMultiHeadAttention", family="attention", domain=_CONTRIB)
+def decoder_masked_attention(op: Operator) -> Counts:
+    """One decoding step of multi-head attention, over a cache of earlier keys or over the keys of an encoder.
+
+    Equation:
+        Y = softmax(scale * Q K^T + mask + attention_bias) V, with the past in front of K and V
+    Basic operations:
+        As MultiHeadAttention with one query per sequence: 1 add for mask_index, 1 for attention_bias per score; 1 add
+        per element of Q, K and V (Q alone where K is that of an encoder) with a bias. The keys are past_sequence_length
+        and 1 where that is known, else all that the cache of a shared buffer holds (upper bound). MACs = mul of both
+        products.
+    Not counted:
+        Copies of the past; the choice of beams.
+    Example:
+        Q = K = V[1, 1, 4], 2 heads, past_key[1, 2, 2, 2]: 6 scores in 2 lines; MACs = 6 * 2 + 4 * 3 = 24, mul = 30, add
+        = 6 + 4 + 8 = 18, sub = root = div = 6, compare = 4.
+    Reference:
+        Contrib operators: DecoderMaskedMultiHeadAttention.
+    """
+    dtype, heads = dtype_of(op.input(0)), int(op.attributes["num_heads"])
+    batch, length, hidden = shape_of(op.input(0), "the query")
+    value_width = shape_of(op.output(0), "the output")[2] // heads
+    key = op.input(1)
+    width = (hidden // heads - value_width) // 2 if key is None else hidden // heads
+    cross = key is not None and len(shape_of(key, "the key")) == 4
+    known, past = known_scalar(op.input(7)), _length(op.input(5))
+    if cross:
+        keys = _length(key)
+    elif known is not None:
+        keys = int(known) + length
+    else:
+        keys = past if op.attributes.get("past_present_share_buffer") else past + length
+    projected = width if cross else 2 * width + value_width
+    biased = 0 if op.input(10) is None else batch * length * heads * projected
+    sums = (op.input(3) is not None) + (op.input(4) is not None)
+    sizes = _Sizes(batch, heads, length, keys, width, value_width)
+    return Counts.of(dtype, add=biased) + _contrib(op, dtype, sizes, sums=sums)
+
+
+@rule("DecoderAttention", family="attention", domain=_CONTRIB)
+def decoder_attention(op: Operator) -> Counts:
+    """Self or cross attention of a decoder with projections; run-time flags choose (upper bound where unknown).
+
+    Equation:
+        Q = X Wq + bq; [K, V] = Z Wkv + bkv, Z = X (self attention) or the given key (static_kv); with use_past the
+        cache stands in front of K and V (self attention) or in their place (static_kv)
+    Basic operations:
+        Projections as a matrix product with bias; attention as in MultiHeadAttention, 1 add per score for
+        key_padding_mask. Flags that are known decide; an unknown static_kv counts the longer of X and key, an unknown
+        use_past counts the cache and the new keys. MACs = mul of all products.
+    Not counted:
+        Making the mask, copies of the cache.
+    Example:
+        X = key[2, 1, 4], 2 heads, static_kv, use_past known to be false: MACs = 8 * 4 + 16 * 4 + 8 * 2 + 8 * 2 = 128;
+        mul = 128 + 8 = 136, add = 8 * 4 + 16 * 4 + 8 + 4 + 8 = 116, sub = root = div = 8, compare = 4.
+    Reference:
+        Contrib operators: DecoderAttention. TO paper, Eq. 3.
+    """
+    dtype, heads = dtype_of(op.input(0)), int(op.attributes["num_heads"])
+    queries, batch, hidden = shape_of(op.input(0), "the query")
+    static, cached = known_scalar(op.input(8)), known_scalar(op.input(9))
+    given = shape_of(op.input(1), "the key")[0]
+    new = max(given, queries) if static is None else (given if static else queries)
+    past = 0 if cached == 0 else _length(op.input(6))
+    if static and cached:  # the cache holds all keys of the encoder
+        new = 0
+    types = (dtype, dtype)
+    projections = dot_products(types, batch * queries * hidden, hidden, op.input(4))
+    projections += dot_products(types, batch * new * 2 * hidden, hidden, op.input(4))
+    sizes = _Sizes(batch, heads, queries, past + new, hidden // heads, hidden // heads)
+    return projections + _contrib(op, dtype, sizes, sums=int(op.input(5) is not None))
+
+
+@rule("SparseAttention", family="attention", domain=_CONTRIB)
+def sparse_attention(op: Operator) -> Counts:
+    """Grouped attention under a mask of blocks, counted as if no block were masked (upper bound).
+
+    Equation:
+        Q, K = rotary(Q), rotary(K); Y = softmax(scale * Q K^T + block mask) V over all keys of the cache
+    Basic operations:
+        As GroupQueryAttention without its extras: do_rotary per pair of rotated elements 4 mul, 1 sub, 1 add; per score
+        d mul, d - 1 add, 1 mul by the scale (none where it is 1); softmax; per output element k mul and k - 1 add. k is
+        total_sequence_length where known, else the length of the cache. Masked scores are computed like any other
+        (dense count). MACs = mul of both products.
+    Not counted:
+        The mask, repeating heads, copies of the cache.
+    Example:
+        Q[1, 1, 8], K = V[1, 1, 4], 2 heads, 1 kv head, total_sequence_length 3: 6 scores in 2 lines, d = 4; MACs = 24 +
+        8 * 3 = 48, mul = 48 + 6 = 54, add = 18 + 4 + 16 = 38, sub = root = div = 6, compare = 4.
+    Reference:
+        Contrib operators: SparseAttention.
+    """
+    dtype = dtype_of(op.input(0))
+    heads, kv_heads = int(op.attributes["num_heads"]), int(op.attributes["kv_num_heads"])
+    batch, queries, hidden = shape_of(op.input(0), "the query")
+    width = hidden // (heads + 2 * kv_heads if op.input(1) is None else heads)
+    known = known_scalar(op.input(7))
+    keys = _length(op.input(3)) if known is None else int(known)
+    total = _contrib(op, dtype, _Sizes(batch, heads, queries, keys, width, width), sums=0)
     if op.attributes.get("do_rotary"):
-        total += _rotated(dtype, vectors * 2 * shape_of(op.input(7), "the cosine cache")[1])
-    if op.input(14) is not None:
-        total += _head_norms(dtype, vectors, sizes.width)
-    if op.input(11) is not None or op.attributes.get("smooth_softmax") == 1:
-        total += Counts.of(dtype, add=1, sub=1, root=1, compare=1) * sizes.lines
+        rotated = 2 * shape_of(op.input(9), "the cosine cache")[1]
+        total += _rotated(dtype, batch * queries * (heads + kv_heads) * rotated)
     return total
+
+
+@rule("PagedAttention", family="attention", domain=_CONTRIB)
+def paged_attention(op: Operator) -> Counts:
+    """Grouped attention of packed tokens over a cache in blocks (upper bound).
+
+    Equation:
+        As GroupQueryAttention, each of T tokens over the keys that the block table gives its sequence
+    Basic operations:
+        Per token as in GroupQueryAttention: norm of the heads of Q and K (q_norm_weight), rotation (do_rotary), scores,
+        softcap, softmax with an optional sink, the product with V. Every token has as many keys as the second element
+        of attention_metadata where that is known, else as the block table can hold, max_blocks * block_size: only the
+        data knows the lengths. MACs = mul of both products.
+    Not counted:
+        Masks, repeating heads, writing to the cache. A quantised cache and kv_cache_layout LATENT are refused.
+    Example:
+        Q[1, 8], K = V[1, 4], 2 heads, 1 kv head, block table [1, 1] of blocks of 3 keys: 6 scores in 2 lines, d = 4;
+        MACs = 24 + 8 * 3 = 48, mul = 48 + 6 = 54, add = 18 + 4 + 16 = 38, sub = root = div = 6, compare = 4.
+    Reference:
+        Contrib operators: PagedAttention.
+    """
+    _refuse_quantised_cache(op)
+    if op.attributes.get("kv_cache_layout") == "LATENT":
+        raise ShapeError(f"PagedAttention {op.name!r} with kv_cache_layout LATENT is not counted")
+    dtype = dtype_of(op.input(0))
+    heads, kv_heads = int(op.attributes["num_heads"]), int(op.attributes["kv_num_heads"])
+    tokens, hidden = shape_of(op.input(0), "the query")
+    width = hidden // (heads + 2 * kv_heads if op.input(1) is None else heads)
+    metadata = op.input(16)
+    if metadata is not None and metadata.value is not None:
+        keys = int(metadata.value.reshape(-1)[1])
+    else:
+        keys = shape_of(op.input(7), "the block table")[1] * shape_of(op.input(3), "the key cache")[1]
+    sizes = _Sizes(1, heads, tokens, keys, width, width)
+    return _contrib(op, dtype, sizes, sums=0) + _grouped_extras(
+        op, dtype, sizes, tokens * (heads + kv_heads), cosines=op.input(8), norm=op.input(12), sink=op.input(11)
+    )

@@ -403,3 +403,61 @@ def inverse_tangent(op: Operator) -> Counts:
     """
     one = Counts.of(dtype_of(op.input(0)), add=1, sub=1, mul=1, div=1, root=1)
     return one * size_of(op.input(0), "the input")
+
+
+@rule("GatedAdd", family="elementwise", domain="com.microsoft")
+def gated_add(op: Operator) -> Counts:
+    """A sum with a second tensor that a gate per row scales.
+
+    Equation:
+        Z[..., c] = X[..., c] + Y[..., c] * gate[...]
+    Basic operations:
+        per element: 1 mul, 1 add
+    Not counted:
+        broadcasting, rounding of the product
+    Example:
+        X (2, 3): 6 mul, 6 add
+    Reference:
+        onnxruntime contrib operators: GatedAdd
+    """
+    return _per_output(op, Counts.of(dtype_of(op.input(0)), add=1, mul=1))
+
+
+@rule("ComplexMul", "ComplexMulConj", family="elementwise", domain="com.microsoft")
+def complex_multiplication(op: Operator) -> Counts:
+    """Products of complex numbers whose two parts stand along the last axis; ComplexMulConj conjugates the second.
+
+    Equation:
+        C = A * B: (a + bi)(c + di) = (ac - bd) + (ad + bc)i; with the conjugate (ac + bd) + (bc - ad)i
+    Basic operations:
+        per pair of output elements: 4 mul, 1 add, 1 sub
+    Not counted:
+        broadcasting
+    Example:
+        A, B (3, 2): 12 mul, 3 add, 3 sub
+    Reference:
+        onnxruntime contrib operators: ComplexMul, ComplexMulConj
+    """
+    pairs = size_of(op.output(0), "the output") // 2
+    return Counts.of(dtype_of(op.input(0)), add=pairs, sub=pairs, mul=4 * pairs)
+
+
+@rule("IsAllFinite", family="elementwise", domain="com.microsoft")
+def is_all_finite(op: Operator) -> Counts:
+    """Whether no element of any input is infinite or not a number.
+
+    Equation:
+        y = all of finite(X_k[i]) over all inputs k and elements i
+    Basic operations:
+        1 compare per element of every input, in its type
+    Not counted:
+        joining the results; that a runtime may stop at the first
+    Example:
+        X1 (2, 3), X2 (4): 10 compare
+    Reference:
+        onnxruntime contrib operators: IsAllFinite
+    """
+    total = Counts()
+    for tensor in op.inputs:
+        total += Counts.of(dtype_of(tensor), compare=size_of(tensor, "an input"))
+    return total

@@ -256,3 +256,36 @@ def col2im(op: Operator) -> Counts:
         inside, places = _landings(size, kernel, dilations[axis], strides[axis], pads[axis], blocks)
         landed, covered = landed * inside, covered * places
     return Counts.of(dtype_of(op.input(0)), add=landed - covered)
+
+
+@rule("CropAndResize", family="image", domain="com.microsoft")
+def crop_and_resize(op: Operator) -> Counts:
+    """Crops of an image at given boxes, resampled to one size.
+
+    Equation:
+        y(i) = y1 (H - 1) + i (y2 - y1) (H - 1) / (rows - 1), x(j) likewise; Y[r, c, i, j] = X at (y(i), x(j)): the
+        nearest element, or linear between left and right, then between top and bottom: a + (b - a) f
+    Basic operations:
+        Per box and dimension of more than one place: 1 sub and 1 mul for the step, 1 mul for the start; of one place: 1
+        add and 1 mul for the middle, 1 mul by H - 1. Per row and column of a box with a step 1 mul, 1 add; 2 compare
+        (inside the image), then nearest 1 compare to round, bilinear 2 compare (floor, ceil) and 1 sub (the fraction).
+        Per output element bilinear 3 sub, 3 mul, 3 add.
+    Not counted:
+        (H - 1) / (rows - 1), which depends on sizes alone. Elements outside the image are counted as inside.
+    Example:
+        X[1, 1, 4, 4], 1 box, 2 x 2, bilinear: sub = 2 + 4 + 12 = 18, mul = 4 + 4 + 12 = 20, add = 4 + 12 = 16,
+        compare = 4 * 4 = 16.
+    Reference:
+        Contrib operators: CropAndResize.
+    """
+    boxes, channels, *crop = _shape_of_rank(op.output(0), "output", 4)
+    dtype, nearest = dtype_of(op.input(0)), op.attributes.get("mode", "bilinear") == "nearest"
+    place = Counts.of(dtype, compare=3) if nearest else Counts.of(dtype, sub=1, compare=4)
+    box = Counts()
+    for places in crop:
+        if places == 1:
+            box += Counts.of(dtype, add=1, mul=2) + place
+        else:
+            box += Counts.of(dtype, sub=1, mul=2) + (place + Counts.of(dtype, add=1, mul=1)) * places
+    mixed = 0 if nearest else channels * math.prod(crop)
+    return (box + Counts.of(dtype, add=3, sub=3, mul=3) * mixed) * boxes

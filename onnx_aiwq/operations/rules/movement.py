@@ -64,6 +64,10 @@ movement(
     why="A copy between the plain and the blocked layout of an image tensor.",
 )
 movement(
+    *("MemcpyFromHost", "MemcpyToHost"),
+    why="Copies a tensor between host and device; onnxruntime writes it into models that it optimised for a device.",
+)
+movement(
     *("DepthToSpace", "SpaceToDepth"),
     domain="com.ms.internal.nhwc",
     why="Copies elements to other places in the channels-last layout.",

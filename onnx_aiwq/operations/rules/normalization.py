@@ -20,7 +20,7 @@ from onnx_aiwq.operations.arithmetic import (
     softmax_lines,
 )
 from onnx_aiwq.operations.registry import rule, shape_of, size_of
-from onnx_aiwq.vocabulary import Counts, DType, Operator
+from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
 
 def _standardized(dtype: DType, lines: int, n: int) -> Counts:
@@ -418,3 +418,114 @@ def hardmax(op: Operator) -> Counts:
     """
     lines, n = softmax_lines(op)
     return Counts.of(dtype_of(op.input(0)), compare=max(n - 1, 0)) * lines
+
+
+@rule("GatedRMSNorm", family="normalization", domain="com.microsoft")
+def gated_rms_norm(op: Operator) -> Counts:
+    """Root mean square normalisation of groups of the last axis, times an activated gate.
+
+    Equation:
+        Y = X / sqrt(mean(X^2) + epsilon) * scale * act(gate), over groups of as many elements as `scale` has; act(z) =
+        z * sigmoid(z) (silu, swish) or sigmoid(z)
+    Basic operations:
+        in float32 per group of n: n mul, n add, n + 1 div, 1 root; n mul (scale); per element of the gate 1 sub,
+        1 root, 1 add, 1 div, and 1 mul for silu; n mul by the gate
+    Not counted:
+        casts
+    Example:
+        X (2, 8), scale (4), sigmoid: 4 groups; 16 + 16 + 16 mul, 16 + 16 add, 20 + 16 div, 4 + 16 root, 16 sub
+    Reference:
+        onnxruntime contrib operators: GatedRMSNorm
+    """
+    size = size_of(op.input(0), "the input")
+    n = size_of(op.input(1), "the scale")
+    silu = str(op.attributes.get("activation") or "silu") in ("silu", "swish")
+    gate = Counts.of(DType.FLOAT, add=1, sub=1, mul=2 + silu, div=1, root=1)
+    return _root_mean_square_scaled(DType.FLOAT, size // max(n, 1), n) + gate * size
+
+
+@rule("BranchwiseRMSNorm", family="normalization", domain="com.microsoft")
+def branchwise_rms_norm(op: Operator) -> Counts:
+    """Root mean square normalisation of every branch.
+
+    Equation:
+        Y[..., c, h] = X[..., c, h] / sqrt(mean(X[..., c, :]^2) + epsilon) * scale[c, h]
+    Basic operations:
+        in float32 per branch of n: n mul, n add, n + 1 div, 1 root; n mul with a scale
+    Not counted:
+        casts
+    Example:
+        X (2, 8), num_branches 2, scale: 4 branches; 16 + 16 mul, 16 add, 20 div, 4 root
+    Reference:
+        onnxruntime contrib operators: BranchwiseRMSNorm
+    """
+    shape = shape_of(op.input(0), "the input")
+    n = shape[-1] // (int(op.attributes.get("num_branches") or 0) or 1)
+    scaled = 0 if op.input(1) is None else math.prod(shape)
+    lines = math.prod(shape) // max(n, 1)
+    return _root_mean_square_scaled(DType.FLOAT, lines, n) + Counts.of(DType.FLOAT, mul=scaled)
+
+
+def _unquantised(dtype: DType, size: int, scale: Tensor | None, zero_point: Tensor | None) -> Counts:
+    """(x - zero_point) * scale; a zero point known to be zero and a scale known to be one cost nothing."""
+    shifted = zero_point is not None and (zero_point.value is None or bool((zero_point.value != 0).any()))
+    scaled = scale is None or scale.value is None or bool((scale.value != 1).any())
+    return Counts.of(dtype, sub=size if shifted else 0, mul=size if scaled else 0)
+
+
+@rule("QEmbedLayerNormalization", family="normalization", domain="com.microsoft")
+def quantized_embed_layer_normalization(op: Operator) -> Counts:
+    """Sum of quantised word, position and segment embeddings, then layer normalisation.
+
+    Equation:
+        E[b, s, :] = dequantise(word[id]) + dequantise(position[p]) + dequantise(segment[q]); Y = LayerNorm(E) *
+        dequantise(gamma) + dequantise(beta); mask_index[b] = sum_s mask
+    Basic operations:
+        per element of each embedding 1 sub and 1 mul to dequantise, likewise per element of gamma and of beta; then as
+        EmbedLayerNormalization, in the type of the scales
+    Not counted:
+        the look-ups, zero points known to be zero, scales known to be one
+    Example:
+        ids (1, 2), H 4, no segment, no mask, all unknown: 2 * 8 + 2 * 4 = 24 sub and mul; 8 + 14 + 8 add, 24 + 8 sub,
+        24 + 8 + 8 mul, 12 div, 2 root
+    Reference:
+        onnxruntime contrib operators: QEmbedLayerNormalization; TO convention, table 1.2
+    """
+    dtype = dtype_of(op.input(8), "the scale of the word embedding")
+    tokens, hidden = size_of(op.input(0), "the ids"), shape_of(op.input(2), "the word embedding")[-1]
+    size, segments = tokens * hidden, op.input(4) is not None
+    rows = (size, size, size if segments else 0, hidden, hidden)
+    total = Counts()
+    for index, elements in enumerate(rows):
+        total += _unquantised(dtype, elements, op.input(8 + index), op.input(13 + index))
+    total += _standardized(dtype, tokens, hidden) + Counts.of(dtype, add=(2 + segments) * size, mul=size)
+    mask = op.input(7)
+    if mask is None:
+        return total
+    lines, length = lines_along(shape_of(mask, "the mask"), -1)
+    return total + Counts.of(mask.dtype, add=lines * max(length - 1, 0))
+
+
+@rule("QOrderedLayerNormalization", family="normalization", domain="com.microsoft")
+def qordered_layer_normalization(op: Operator) -> Counts:
+    """Layer normalisation of a symmetrically quantised tensor.
+
+    Equation:
+        Y = saturate(round((LayerNorm(X * x_scale) * scale + B) / y_scale))
+    Basic operations:
+        per element 1 mul to dequantise; per line of n: 2n - 1 add, n sub, n mul, n + 2 div, 1 root; n mul (scale), n
+        add (B, if present); per element 1 div, 1 compare to round, 2 compare to saturate; in the type of x_scale
+    Not counted:
+        casts, scales known to be one
+    Example:
+        X (2, 8), no B: 16 + 16 + 16 mul, 30 add, 16 sub, 20 + 16 div, 2 root, 48 compare
+    Reference:
+        onnxruntime contrib operators: QOrderedLayerNormalization; TO convention, table 1.2
+    """
+    dtype = dtype_of(op.input(1), "the input scale")
+    lines, n = lines_from(shape_of(op.input(0), "the input"), op.attributes.get("axis", -1))
+    size = lines * n
+    before = _unquantised(dtype, size, op.input(1), None)
+    affine = Counts.of(dtype, add=0 if op.input(3) is None else size, mul=size)
+    divided = size if _unquantised(dtype, 1, op.input(4), None).operations else 0
+    return before + _standardized(dtype, lines, n) + affine + Counts.of(dtype, div=divided, compare=3 * size)

@@ -227,3 +227,24 @@ def roi_align(op: Operator) -> Counts:
         output = Counts.of(dtype, add=max(4 * samples - 1, 0), mul=4 * samples, div=1 if samples != 1 else 0)
     bins = rows * columns
     return (region + point * (bins * samples) + output * (bins * channels)) * regions
+
+
+@rule("MaxpoolWithMask", family="pooling", domain="com.microsoft")
+def max_pool_with_mask(op: Operator) -> Counts:
+    """Maximum over the elements of sliding windows that a mask lets through.
+
+    Equation:
+        Y[n, c, o] = max over the taps t of the window at o with M[t] != 0
+    Basic operations:
+        Per output element and tap 1 compare of the mask with zero, in its type, and k - 1 compare for the maximum:
+        which taps are masked only the data knows, all are counted (upper bound).
+    Not counted:
+        Index arithmetic.
+    Example:
+        X[1, 2, 4, 4], M int32, kernel 2x2, stride 2: 8 outputs, int32 compare = 32, float32 compare = 24.
+    Reference:
+        Contrib operators: MaxpoolWithMask.
+    """
+    results, taps = size_of(op.output(0), "the output"), _window(op)
+    maxima = Counts.of(dtype_of(op.input(0)), compare=results * max(taps - 1, 0))
+    return maxima + Counts.of(dtype_of(op.input(1), "the mask"), compare=results * taps)

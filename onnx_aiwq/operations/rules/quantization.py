@@ -175,6 +175,7 @@ def conv_integer(op: Operator) -> Counts:
 
 
 @rule("MatMulInteger", family="dense")
+@rule("MatMulInteger16", family="dense", domain="com.microsoft")
 def matmul_integer(op: Operator) -> Counts:
     """Matrix product of integers with an int32 result.
 
@@ -189,7 +190,7 @@ def matmul_integer(op: Operator) -> Counts:
         A[2, 3] uint8 with an unknown zero point, B[3, 4] uint8 without: uint8 mul = MACs = 24, int32 add = 16,
         int32 sub = 6.
     Reference:
-        ONNX operators: MatMulInteger. TO paper, Eq. 3.
+        ONNX operators: MatMulInteger. Contrib operators: MatMulInteger16. TO paper, Eq. 3.
     """
     left, right = op.input(0), op.input(1)
     product = _products(size_of(op.output(0), "the output"), shape_of(left, "the first matrix")[-1], left, right)
@@ -514,3 +515,167 @@ def qlinear_concat(op: Operator) -> Counts:
             continue
         total += _dequantised(dtype, size, scale, point) + _quantised(dtype, size, out_scale, out_point)
     return total
+
+
+@rule("QLinearWhere", family="quantize", domain="com.microsoft")
+def qlinear_where(op: Operator) -> Counts:
+    """A choice between two quantised tensors with scales of their own.
+
+    Equation:
+        Z = condition ? quantise(dequantise(X)) : quantise(dequantise(Y)); a tensor whose scale and zero point are those
+        of Z is copied
+    Basic operations:
+        Per element of X and of Y before broadcasting, unless it is copied, 1 sub and 1 mul to dequantise, 1 div, 1
+        compare to round, 1 add for z_zp, 2 compare to saturate. Zero points known to be zero and scales known to be one
+        cost nothing.
+    Not counted:
+        The choice, copies, casts and broadcasting. Runtimes may look the results up; the definition is counted.
+    Example:
+        X[2, 3] with the scale and zero point of Z, Y[3] with unknown ones: sub = mul = div = add = 3, compare = 9.
+    Reference:
+        Contrib operators: QLinearWhere.
+    """
+    out_scale, out_point = op.input(7), op.input(8)
+    dtype = dtype_of(out_scale, "the output scale")
+    total = Counts()
+    for position in (1, 4):
+        scale, point = op.input(position + 1), op.input(position + 2)
+        if _same(scale, out_scale) and _same(point, out_point):
+            continue
+        size = size_of(op.input(position), "a tensor")
+        total += _dequantised(dtype, size, scale, point) + _quantised(dtype, size, out_scale, out_point)
+    return total
+
+
+@rule("MulInteger", family="quantize", domain="com.microsoft")
+def mul_integer(op: Operator) -> Counts:
+    """Product, element by element, of integers with an int32 result.
+
+    Equation:
+        C = (A - a_zero_point) * (B - b_zero_point)
+    Basic operations:
+        Per element of A and of B before broadcasting 1 int32 sub where the zero point is present and not known to be
+        zero; per output element 1 mul at the operand width (signed if either is). No MACs.
+    Not counted:
+        Broadcasting.
+    Example:
+        A[2, 3] uint8 with an unknown zero point, B[3] uint8 without: int32 sub = 6, uint8 mul = 6.
+    Reference:
+        Contrib operators: MulInteger.
+    """
+    left, right = op.input(0), op.input(2)
+    products, _ = product_types(dtype_of(left), dtype_of(right, "the second operand"))
+    centred = _centred(left, op.input(1)) + _centred(right, op.input(3))
+    return centred + Counts.of(products, mul=size_of(op.output(0), "the output"))
+
+
+@rule("ReduceSumInteger", family="quantize", domain="com.microsoft")
+def reduce_sum_integer(op: Operator) -> Counts:
+    """Sums of integers over axes in an int32 accumulator.
+
+    Equation:
+        Y[o] = X[o, 1] + ... + X[o, n]
+    Basic operations:
+        Per result of n elements n - 1 add in the type of the result.
+    Not counted:
+        Casts.
+    Example:
+        X[2, 5] uint8 over axis 1: int32 add = 8.
+    Reference:
+        Contrib operators: ReduceSumInteger.
+    """
+    results = size_of(op.output(0), "the output")
+    n = size_of(op.input(0), "the input") // max(results, 1)
+    return Counts.of(dtype_of(op.output(0), "the output"), add=results * max(n - 1, 0))
+
+
+@rule("GatherBlockQuantized", family="quantize", domain="com.microsoft", traffic="selected")
+def gather_block_quantized(op: Operator) -> Counts:
+    """Selected rows of a table in few bits, dequantised.
+
+    Equation:
+        Y = (data[indices] - zero_point[block]) * scale[block]
+    Basic operations:
+        Per output element 1 mul, and 1 sub unless the zero point is known to be zero; without zero points, uint8 data
+        shifts by the default 2^(bits - 1), other types by nothing. In the type of the output.
+    Not counted:
+        The look-up, unpacking of the bits. The bytes read from the table are taken as those of the output: too many.
+    Example:
+        data[8, 16] uint8 (4 bits, 32 values per row), indices[2]: 64 elements, sub = mul = 64.
+    Reference:
+        Contrib operators: GatherBlockQuantized.
+    """
+    size, points = size_of(op.output(0), "the output"), op.input(3)
+    shifts = dtype_of(op.input(0)) is DType.UINT8 if points is None else _shifts(points)
+    return Counts.of(dtype_of(op.output(0), "the output"), sub=size if shifts else 0, mul=size)
+
+
+@rule("QuantizeWithOrder", "DequantizeWithOrder", family="quantize", domain="com.microsoft")
+def quantize_with_order(op: Operator) -> Counts:
+    """Symmetric quantisation to int8, or back, with a change of the matrix layout.
+
+    Equation:
+        y = saturate(round(x / scale)), or y = x * scale
+    Basic operations:
+        QuantizeWithOrder per element 1 div, 1 compare to round, 2 compare to saturate; DequantizeWithOrder per element
+        1 mul. A scale that is known to be one costs nothing.
+    Not counted:
+        The change of layout, casts.
+    Example:
+        QuantizeWithOrder, x[2, 3], unknown scale: div = 6, compare = 18. DequantizeWithOrder: mul = 6.
+    Reference:
+        Contrib operators: QuantizeWithOrder, DequantizeWithOrder.
+    """
+    size, scale = size_of(op.input(0), "the input"), op.input(1)
+    dtype = dtype_of(scale, "the scale")
+    if op.op_type == "QuantizeWithOrder":
+        return _quantised(dtype, size, scale, None)
+    return _dequantised(dtype, size, scale, None)
+
+
+@rule("QOrderedGelu", family="quantize", domain="com.microsoft")
+def qordered_gelu(op: Operator) -> Counts:
+    """GELU of a symmetrically quantised tensor.
+
+    Equation:
+        Y = quantise(gelu(X * x_scale)), gelu(x) = x * sigmoid(1.702 x)
+    Basic operations:
+        Per element 1 mul to dequantise, 1 sub, 1 root, 1 add, 1 div, 2 mul for GELU, 1 div, 1 compare to round, 2
+        compare to saturate. Scales known to be one cost nothing.
+    Not counted:
+        Casts.
+    Example:
+        X[6], unknown scales: mul = 18, sub = root = add = 6, div = 12, compare = 18.
+    Reference:
+        Contrib operators: QOrderedGelu. TO paper, Eq. 5.
+    """
+    size, dtype = size_of(op.input(0), "the input"), dtype_of(op.input(1), "the input scale")
+    once = sigmoid(dtype) + Counts.of(dtype, mul=2)
+    before = _dequantised(dtype, size, op.input(1), None)
+    return before + once * size + _quantised(dtype, size, op.input(2), None)
+
+
+@rule("QOrderedMatMul", family="dense", domain="com.microsoft")
+def qordered_matmul(op: Operator) -> Counts:
+    """Matrix product of symmetrically quantised tensors with a quantised result.
+
+    Equation:
+        Y = saturate(round(A B * (a_scale * b_scale / y_scale) + bias / y_scale + C * (c_scale / y_scale)))
+    Basic operations:
+        Per output element K int8 mul and K - 1 int32 add; in the type of the scales 1 mul by the fused scale, with a
+        bias 1 add, with C 1 mul and 1 add; 1 compare to round, 2 compare to saturate. MACs = K per output element.
+    Not counted:
+        Fused scales and the scaled bias, constants of the model; layouts.
+    Example:
+        A[1, 2, 3], B[3, 4], bias[4]: int8 mul = MACs = 24, int32 add = 16, float32 mul = 8, add = 8, compare = 24.
+    Reference:
+        Contrib operators: QOrderedMatMul. TO paper, Eq. 3.
+    """
+    left, right = op.input(0), op.input(2)
+    results = size_of(op.output(0), "the output")
+    dtype = dtype_of(op.input(1), "the first scale")
+    product = _products(results, shape_of(left, "the first matrix")[-1], left, right)
+    summand = 0 if op.input(6) is None else results
+    added = summand + (0 if op.input(5) is None else results)
+    scales = (op.input(1), op.input(3), op.input(4))
+    return product + _requantised(dtype, results, scales, None) + Counts.of(dtype, add=added, mul=summand)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from onnx_aiwq.errors import ShapeError
-from onnx_aiwq.operations.arithmetic import dtype_of, sigmoid, softplus, tanh
+from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, product_types, sigmoid, softplus, tanh
 from onnx_aiwq.operations.registry import rule, shape_of
-from onnx_aiwq.vocabulary import Counts, DType, Operator
+from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,17 @@ def lstm(op: Operator) -> Counts:
         ONNX operators: LSTM. TO paper, Eq. 3 and 4.
     """
     layer = _Layer.of(op)
+    gates, state = _coupled_state(op, layer.dtype)
+    cell = layer.gates(gates, biased=op.input(3) is not None) + state
+    return layer.total(op, cell, ("Sigmoid", "Tanh", "Tanh"), (gates - 1, 1, 1))
+
+
+def _coupled_state(op: Operator, dtype: DType) -> tuple[int, Counts]:
+    """How many gates an LSTM computes, and what its peepholes and its state cost per cell."""
     coupled = bool(op.attributes.get("input_forget"))
     gates = 3 if coupled else 4
     peepholes = 0 if op.input(7) is None else gates - 1
-    state = Counts.of(layer.dtype, add=1 + peepholes, mul=3 + peepholes, sub=1 if coupled else 0)
-    cell = layer.gates(gates, biased=op.input(3) is not None) + state
-    return layer.total(op, cell, ("Sigmoid", "Tanh", "Tanh"), (gates - 1, 1, 1))
+    return gates, Counts.of(dtype, add=1 + peepholes, mul=3 + peepholes, sub=1 if coupled else 0)
 
 
 @rule("GRU", family="recurrent")
@@ -169,3 +174,63 @@ def rnn(op: Operator) -> Counts:
     """
     layer = _Layer.of(op)
     return layer.total(op, layer.gates(1, biased=op.input(3) is not None), ("Tanh",), (1,))
+
+
+def _is_unknown(tensor: Tensor | None, neutral: int) -> bool:
+    """Whether a scale or zero point is not known to be its neutral value throughout."""
+    return tensor is None or tensor.value is None or bool((tensor.value != neutral).any())
+
+
+def _dynamic_product(dtype: DType, rows: int, weight: Tensor, gates: int, scale: Tensor | None) -> Counts:
+    """One dynamically quantised matrix times a weight[directions, K, 4 * hidden], of which `gates` of 4 are used."""
+    _, length, columns = shape_of(weight, "a weight")
+    results, size = rows * (columns * gates // 4), rows * length
+    extrema = Counts.of(dtype, sub=2, div=2, compare=2 * max(size - 1, 0) + 5)
+    quantised = Counts.of(dtype, add=size, div=size, compare=3 * size) + Counts.of(DType.INT32, sub=size)
+    product = dot_products(product_types(DType.UINT8, weight.dtype), results, length)
+    per_channel = 1 if scale is None or scale.rank == 1 else columns
+    combined = per_channel if _is_unknown(scale, 1) else 0
+    return extrema + quantised + product + Counts.of(dtype, mul=results + combined)
+
+
+@rule("DynamicQuantizeLSTM", family="recurrent", domain="com.microsoft")
+def dynamic_quantize_lstm(op: Operator) -> Counts:
+    """Long short-term memory layer whose inputs and states are quantised on the way and whose weights are quantised.
+
+    Equation:
+        As LSTM; X W is one DynamicQuantizeMatMul for all steps of a direction, H R is one for each step
+    Basic operations:
+        Per direction DynamicQuantizeLinear of X (2 (n - 1) + 5 compare, 2 sub, 2 div, then per element 1 add, 1 div, 3
+        compare) and of H in every step; int32 sub of the zero points per element, and per element of W and R where
+        theirs is not known to be zero; per hidden unit, sequence, step and gate I + H products at the operand width
+        (int8 if W is signed) with (I - 1) + (H - 1) int32 add, 2 mul by the combined scales, 1 add, with B 2 add; per
+        product of matrices the combined scale 1 mul per element of the weight's scale. Activations, peepholes, state
+        and input_forget as in LSTM, which computes 3 of 4 gates then. MACs as in LSTM.
+    Not counted:
+        Casts, reversal of the sequence, copies into the outputs.
+    Example:
+        X[2, 1, 3], W[1, 3, 16] int8 with one known scale of 1, R[1, 4, 16] likewise, zero points 0, no B: 8 cells; int8
+        mul = MACs = 8 * 4 * 7 = 224, int32 add = 8 * 4 * (2 + 3) = 160, int32 sub = 6 + 2 * 4 = 14; float32 mul = 8 *
+        (8 + 3 + 2) = 104, add = 6 + 8 + 8 * (4 + 1 + 3 + 2) = 94, sub = 3 * 2 + 8 * 5 = 46, div = 3 * 2 + 14 + 8 * 5 =
+        60, root = 40, compare = (10 + 5 + 18) + 2 * (6 + 5 + 12) = 79.
+    Reference:
+        Contrib operators: DynamicQuantizeLSTM. TO paper, Eq. 3 and 4.
+    """
+    first, second, width = shape_of(op.input(0), "the input")
+    directions, hidden, _ = shape_of(op.input(2), "the recurrence weight")
+    dtype = dtype_of(op.input(0))
+    layer = _Layer(dtype, directions, first * second * hidden, width, hidden)
+    gates, state = _coupled_state(op, dtype)
+    biased = 0 if op.input(3) is None else 2
+    cell = Counts.of(dtype, add=gates * (1 + biased)) + state
+    total = layer.total(op, cell, ("Sigmoid", "Tanh", "Tanh"), (gates - 1, 1, 1))
+    rows = {1: (1, first * second), 2: (first, second)}
+    for position, (calls, length) in rows.items():
+        weight, scale, point = op.inputs[position], op.input(position * 2 + 6), op.input(position * 2 + 7)
+        if weight is None:
+            raise ShapeError(f"DynamicQuantizeLSTM {op.name!r} has no weights")
+        total += _dynamic_product(dtype, length, weight, gates, scale) * (calls * directions)
+        if point is not None and _is_unknown(point, 0):
+            used = directions * shape_of(weight, "a weight")[1] * gates * hidden
+            total += Counts.of(DType.INT32, sub=used)
+    return total

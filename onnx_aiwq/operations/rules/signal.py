@@ -152,3 +152,37 @@ def mel_weight_matrix(op: Operator) -> Counts:
     points = Counts.of(DType.FLOAT, add=1, sub=1, mul=3, div=2, root=1, compare=1) * (filters + 2)
     widths = Counts.of(DType.FLOAT, sub=2) * filters
     return edges + distance + points + widths + Counts.of(DType.FLOAT, sub=2, div=2, compare=2) * (bins * filters)
+
+
+@rule("Rfft", "Irfft", family="signal", domain="com.microsoft")
+def real_fourier_transform(op: Operator) -> Counts:
+    """Fourier transform of a real signal of 1 to 3 dimensions, or its inverse, counted by its definition.
+
+    Equation:
+        Rfft: y[k] = sum over n < N of x[n] * e^(-2 pi i k n / N) along the last dimension, N/2 + 1 bins, then along the
+        other signal dimensions; Irfft: the other dimensions first, x[n] = 1/N * sum over all N bins of y[k] e^(2 pi i k
+        n / N), bins above N/2 being conjugates
+    Basic operations:
+        As DFT, the definition and not a fast transform, one dimension after the other. A term of a real sample is 2
+        mul, of a complex one with a complex result 4 mul, 1 sub, 1 add, with a real result 2 mul, 1 sub; N - 1 add for
+        each real and imaginary part. Irfft multiplies every result by 1 / (product of all N), 1 mul. No MACs.
+    Not counted:
+        The constants e^(2 pi i k n / N).
+    Example:
+        Rfft of X[1, 4]: 3 bins; mul = 24, add = 18. Irfft of X[1, 3, 2] to Y[1, 4]: mul = 32 + 4 = 36, sub = 16, add =
+        12.
+    Reference:
+        Contrib operators: Rfft, Irfft.
+    """
+    inverse = op.op_type == "Irfft"
+    real = shape_of(op.output(0) if inverse else op.input(0), "the real signal")
+    bins = shape_of(op.input(0) if inverse else op.output(0), "the spectrum")
+    rank, dtype = int(op.attributes.get("signal_ndim") or 1), dtype_of(op.input(0))
+    total = Counts()
+    for length in bins[-1 - rank : -2]:  # all signal dimensions but the last, on half a spectrum
+        total += _transform(dtype, math.prod(bins[:-1]), length, (2, 2))
+    if inverse:
+        results = math.prod(real)
+        scale = results if math.prod(real[len(real) - rank :]) != 1 else 0
+        return total + _transform(dtype, results, real[-1], (2, 1)) + Counts.of(dtype, mul=scale)
+    return total + _transform(dtype, math.prod(bins[:-1]), real[-1], (1, 2))

@@ -1,0 +1,253 @@
+"""Models in the forms that onnxruntime's optimisers and quantisers write: every node counted, as many MACs as exported.
+
+The truth is a run of the file with optimisation off (types and shapes of all tensors), and a run of the export (MACs).
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import onnx
+import pytest
+
+from onnx_aiwq.graph import Graph, load
+from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
+from optimised_forms import (
+    BLOCKED,
+    CONTRIB,
+    fused_layer,
+    fused_layer_inputs,
+    fused_layer_macs,
+    make,
+    operators,
+    padding_macs,
+    write_skeleton,
+)
+from runtime import Seen, macs_from_run, run_all_tensors
+
+MODELS = Path(__file__).parents[1] / "models"
+SIZES = {"batch": 1, "sequence": 7}
+LAYER = "fused-layer"
+
+# Operators that no shape library knows, in files that declare no shapes: until the package infers them, the files are
+# read with the shapes of these outputs declared, as most other tools that write models do.
+NOT_INFERRED = {
+    (CONTRIB, "FusedConv"),
+    (CONTRIB, "NhwcMaxPool"),
+    *((BLOCKED, name) for name in ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "ReorderInput")),
+}
+# Operators of which a library states another type or shape than onnxruntime does, and whether products depend on it.
+WRONGLY_INFERRED = {(CONTRIB, "QLinearGlobalAveragePool"): True, (CONTRIB, "QGemm"): False}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a file is made: the skeleton that it starts from, the steps, and whether the optimiser fixes all sizes."""
+
+    model: str
+    steps: tuple[str, ...]
+    fixed: bool = False
+
+    def __str__(self) -> str:
+        return "-".join((self.model, *self.steps, *(["fixed"] if self.fixed else [])))
+
+
+def forms(model: str, *recipes: str) -> list[Form]:
+    """`dynamic all!` is two steps, of which the optimiser fixes all sizes."""
+    return [Form(model, tuple(recipe.rstrip("!").split()), recipe.endswith("!")) for recipe in recipes]
+
+
+OPTIMISED = ("basic", "basic!", "extended", "extended!", "all", "all!")
+FORMS = [
+    *forms(
+        "mobilenet-v2.torchscript",
+        *OPTIMISED,
+        "dynamic",
+        "dynamic all",
+        "qdq",
+        "qdq all!",
+        "qoperator",
+        "qoperator all",
+    ),
+    *forms("mobilenet-v2.dynamo", "all"),
+    *forms("resnet50.torchscript", *OPTIMISED, "dynamic", "qdq extended", "qdq all!", "qoperator", "qoperator all"),
+    *forms("resnet50.dynamo", "all!"),
+    *forms("unet.dynamo", "basic", "extended!", "all", "qdq all", "qoperator", "qoperator all!"),
+    *forms("lstm.torchscript", *OPTIMISED, "dynamic", "dynamic all", "qdq all!", "four", "four-offset all"),
+    *forms("lstm.dynamo", "all", "dynamic all"),
+    *forms("bert-base.dynamo", *OPTIMISED, "fused", "dynamic", "dynamic all!", "qdq all", "four-offset", "four all"),
+    *forms("gpt2.dynamo", "basic", "all", "all!", "fused", "dynamic all!"),
+    *forms("vit-base.torchscript", "basic", "extended!", "all", "all!", "fused", "dynamic", "qdq all!", "four all"),
+    *forms("whisper-tiny.dynamo", "basic", "extended", "all!", "dynamic all", "four-offset all!"),
+    *forms(LAYER, "all", "dynamic", "dynamic all!", "qdq", "qdq all", "qoperator", "qoperator all", "four all"),
+]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What a form is made of: the exported model with weights, and the MACs of a run of it."""
+
+    path: Path
+    feeds: Mapping[str, object]
+    bind: Mapping[str, int]
+    macs: int
+
+
+@dataclass(frozen=True, repr=False)
+class Made:
+    """A form as it ran, and as the package reads it."""
+
+    form: Form
+    exported_macs: int
+    padding: int
+    tensors: Mapping[str, Seen]
+    operators: set[tuple[str, str]]
+    written: Graph
+    graph: Graph
+    costs: tuple[NodeCost, ...] = field(default=())
+
+
+def _weights_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("models_weights", MODELS / "weights.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Export]]:
+    """Exports by name, of which at most one lies on disk; filled by `made`."""
+    folder = tmp_path_factory.mktemp("exports")
+    kept: dict[str, Export] = {}
+
+    class Exports(dict[str, Export]):
+        def __missing__(self, name: str) -> Export:
+            for other in kept.values():
+                other.path.unlink()
+            kept.clear()
+            kept[name] = _export(name, folder / f"{name}.onnx")
+            return kept[name]
+
+    yield Exports()
+    shutil.rmtree(folder)
+
+
+def _export(name: str, path: Path) -> Export:
+    if name == LAYER:
+        onnx.save(fused_layer(), path)
+        return Export(path, fused_layer_inputs(**SIZES), SIZES, fused_layer_macs(**SIZES))
+    weights = _weights_module()
+    model = weights.materialize(MODELS / f"{name}.onnx")
+    feeds = weights.example_inputs(model, SIZES)
+    macs = macs_from_run(model, run_all_tensors(model, feeds))
+    onnx.save(model, path)
+    dims = [dim.dim_param for value in model.graph.input for dim in value.type.tensor_type.shape.dim]
+    return Export(path, feeds, {name: size for name, size in SIZES.items() if name in dims}, macs)
+
+
+@pytest.fixture(scope="module", params=FORMS, ids=str)
+def made(request: pytest.FixtureRequest, exports: dict[str, Export], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    form: Form = request.param
+    export = exports[form.model]
+    folder = tmp_path_factory.mktemp("form")
+    path = folder / "model.onnx"
+    make(export.path, path, form.steps, export.feeds, export.bind if form.fixed else {})  # type: ignore[arg-type]
+    model = onnx.load(path)
+    tensors = run_all_tensors(model, export.feeds)  # type: ignore[arg-type]
+    padding, present = padding_macs(model, tensors), operators(model)
+    bind = {} if form.fixed else export.bind
+    written = load(path, bind=bind)
+    write_skeleton(model, path, tensors, NOT_INFERRED)
+    del model  # hundreds of megabytes, before the next model comes
+    gc.collect()
+    graph = load(path, bind=bind)
+    shutil.rmtree(folder)
+    return Made(form, export.macs, padding, tensors, present, written, graph, count_graph(graph))
+
+
+def _expect_failure(request: pytest.FixtureRequest, operators: set[tuple[str, str]], what: str) -> None:
+    if operators:
+        names = ", ".join(name for _, name in sorted(operators))
+        request.applymarker(pytest.mark.xfail(strict=True, reason=f"{what} of {names}"))
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_no_node_is_unsupported(made: Made) -> None:
+    refused = {(c.operator.op_type, c.reason) for c in made.costs if c.status is Status.UNSUPPORTED}
+    assert refused == set()
+
+
+def test_macs_are_those_of_the_export_and_of_padding_blocks(made: Made, request: pytest.FixtureRequest) -> None:
+    wrong = {operator for operator in made.operators if WRONGLY_INFERRED.get(operator)}
+    _expect_failure(request, wrong, "the package takes the shape")
+    macs = sum(cost.counts.macs for cost in made.costs if cost.counts is not None)
+    assert macs == made.exported_macs + made.padding
+    assert made.padding == 0 or (BLOCKED, "Conv") in made.operators
+
+
+def test_every_type_and_shape_equals_the_run(made: Made, request: pytest.FixtureRequest) -> None:
+    _expect_failure(request, _wrong_types(made), "the package takes the type or shape")
+    wrong = [
+        f"{operator.op_type} {operator.name}: {tensor.name} {tensor.dtype.label} {tensor.shape}, ran as {seen[:2]}"
+        for operator in made.graph.operators
+        for tensor in (*operator.inputs, *operator.outputs)
+        if tensor is not None
+        for seen in [made.tensors[tensor.name]]
+        if (tensor.dtype.label, tensor.shape) != (seen.dtype, seen.shape)
+    ]
+    assert wrong == []
+
+
+def _wrong_types(made: Made) -> set[tuple[str, str]]:
+    """Operators that are wrongly inferred; QGemm only where it quantises its result."""
+    quantising = any(op.op_type == "QGemm" and op.input(7) is not None for op in made.graph.operators)
+    return {
+        operator
+        for operator, decides in WRONGLY_INFERRED.items()
+        if operator in made.operators and (decides or quantising)
+    }
+
+
+def test_nothing_is_assumed(made: Made) -> None:
+    assert dict(made.graph.assumed_bindings) == {}
+
+
+def test_shapes_need_no_declaration(made: Made, request: pytest.FixtureRequest) -> None:
+    _expect_failure(request, made.operators & NOT_INFERRED, "no library infers the shape")
+    unknown = {
+        operator.op_type
+        for operator in made.written.operators
+        for tensor in operator.outputs
+        if tensor is not None and tensor.shape is None
+    }
+    assert unknown == set()
+
+
+def test_the_forms_use_the_operators_that_they_are_made_for(made: Made) -> None:
+    """A form that an optimiser no longer changes would prove nothing."""
+    steps = {*made.form.steps}
+    families = {
+        "dynamic": {
+            "MatMulInteger",
+            "ConvInteger",
+            "DynamicQuantizeMatMul",
+            "MatMulIntegerToFloat",
+            "DynamicQuantizeLSTM",
+        },
+        "qoperator": {"QLinearConv", "QLinearMatMul"},
+        "four": {"MatMulNBits"},
+        "four-offset": {"MatMulNBits"},
+        "qdq": {"DequantizeLinear"},
+        "fused": {"SkipLayerNormalization"},
+    }
+    names = {name for _, name in made.operators}
+    assert all(names & expected for step, expected in families.items() if step in steps)
