@@ -29,6 +29,7 @@ from onnx_aiwq.metrics.carbon import (
     embodied_share_g,
     footprint,
     functional_unit,
+    profile_scope,
     resolve_grid,
 )
 from onnx_aiwq.metrics.ecal import Ecal, check_inferences, inference_only
@@ -257,8 +258,6 @@ def metrics_of(graph: Graph, costs: Sequence[NodeCost], deployment: Deployment) 
 
 
 def _carbon(energy: EnergyEstimate, deployment: Deployment, inferences: int) -> Carbon:
-    from onnx_aiwq.lifecycle.computing import profile_scope
-
     embodied = deployment.embodied
     embodied_g = None
     if embodied is not None and energy.seconds is not None:
@@ -280,15 +279,18 @@ def _life_cycle(
     """The life cycle around the analysed model, which takes the place of the file's own."""
     from onnx_aiwq.lifecycle import counted_network, evaluate
 
-    notes = []
-    settings = {} if life.model is None else {"flops": life.model.flops, "samples_per_run": life.model.samples_per_run}
-    if life.model is not None:
+    notes: list[str] = []
+    if life.model is None:
+        network = counted_network(graph, costs)
+    else:
         notes.append("the analysed model takes the place of [model] in the life cycle file")
+        model = life.model
+        network = counted_network(graph, costs, flops=model.flops, samples_per_run=model.samples_per_run)
     result = evaluate(
         life,
-        counted_network(graph, costs, **settings),  # type: ignore[arg-type]
+        network,
         inferences=deployment.inferences,
-        default_profile=deployment.profile,
+        default_profile=deployment.profile.model_copy(update={"embodied": deployment.embodied}),
         utilization=deployment.utilization,
     )
     return result, notes

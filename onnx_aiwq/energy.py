@@ -7,7 +7,8 @@ For a node n of family c, with TO(n, d) transistor operations in data type d and
 
 A run adds seconds_per_run, and the static power during it. The three terms are E_comp, E_data and the static part of
 C_sys of AIWQ (eq. 12, 13, 15). All are at the scope of the profile (the component, unless it says otherwise); what a
-data centre adds, the (PUE - 1) share of C_sys, is in `onnx_aiwq.metrics.workload` and in the carbon footprint, never here.
+data centre adds, the (PUE - 1) share of C_sys, is in `onnx_aiwq.metrics.workload` and in the carbon footprint, never
+here.
 
 Utilization is the share of its powered time that the hardware does this work; each run pays for its part of the rest.
 Unknown is never zero: where nodes run and none of them has a price, every number of the estimate is None.
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 DEFAULT_TEMPERATURE_K = 300.0
 _LARGEST_COUNT = 10**100  # far beyond any network; above it floats overflow sooner or later
 DEFAULT_NEGATIVE_SHARE = 0.5
-"""f of AIWQ's ReLU loss f n i_r: the share of its inputs that are negative, which depends on data; half unless given."""
+"""f of AIWQ's ReLU loss f n i_r: the share of its inputs that are negative; it depends on data, half unless given."""
 LANDAUER_CONVENTION = (
-    "bits lost: n for add, sub, mul and div of n-bit operands, 2n - 1 for a compare, f n for a compare of a Relu (f the "
-    "share of negative inputs), 5 k n for a root (k Newton steps of 4 mul and 1 sub); a floor for the count, not a "
+    "bits lost: n for add, sub, mul and div of n-bit operands, 2n - 1 for a compare, f n for a compare of a Relu (f "
+    "the share of negative inputs), 5 k n for a root (k Newton steps of 4 mul and 1 sub); a floor for the count, not a "
     "measurement"
 )
 
@@ -258,7 +259,7 @@ def bits_lost(counts: Counts) -> int:
 
 
 def _bits_lost_of(cost: NodeCost, negative_share: float) -> float:
-    """`bits_lost` of a node; a Relu loses the n bits of its negative inputs, f n i_r of AIWQ, not a compare's 2n - 1."""
+    """`bits_lost` of a node; a Relu loses the n bits of negative inputs, f n i_r of AIWQ, not a compare's 2n - 1."""
     counts = cost.counts or Counts()
     if cost.operator.op_type != "Relu" or cost.operator.domain:
         return bits_lost(counts)

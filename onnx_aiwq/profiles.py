@@ -558,7 +558,7 @@ def _missing_figures(wanted: str) -> str:
 
 
 def peak_figures(name: str) -> tuple[str, float, float] | None:
-    """Full name, peak float32 FLOP/s and TDP in watts of a processor of the hardware list; None where one is missing."""
+    """Full name, peak float32 FLOP/s and TDP in watts of a processor of the hardware list; None where one is absent."""
     wanted = name.strip().casefold()
     for known, row in _hardware_rows().items():
         tdp_w, fp32_tflops = _number(row, "tdp_w"), _number(row, "fp32_tflops")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_aiwq import __version__
 from onnx_aiwq.deployment import Deployment, DeploymentOptions, Metrics, describe_deployment, metrics_of
-from onnx_aiwq.energy import EnergyEstimate, NodeEnergy
-from onnx_aiwq.errors import ShapeError, UnsupportedOperatorError
+from onnx_aiwq.energy import EnergyEstimate
+from onnx_aiwq.errors import PolicyError, ShapeError, UnsupportedOperatorError
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.graph.liveness import peak_activation_bytes
 from onnx_aiwq.metrics.carbon import Carbon
@@ -20,9 +20,20 @@ from onnx_aiwq.metrics.workload import Workload
 from onnx_aiwq.operations.counting import CONVENTION_NAME, Convention, NodeCost, Status, count_graph
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.profiles import HardwareProfile
+from onnx_aiwq.report_entries import (
+    by_operator,
+    coverage_entry,
+    dtype_entry,
+    formulas_entry,
+    model_entry,
+    node_entry,
+    operator_label,
+    sum_counts,
+    totals_entry,
+)
 from onnx_aiwq.symbolic_cost import SweepPoint, SymbolicCost, sweep, symbolic_cost
-from onnx_aiwq.transistors import by_dtype, transistor_operations
-from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
+from onnx_aiwq.transistors import transistor_operations
+from onnx_aiwq.vocabulary import Counts, Operator
 
 if TYPE_CHECKING:
     import onnx
@@ -30,22 +41,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 SCHEMA = "onnx_aiwq.report/1"
-Level = Literal["inference"]
+Level = Literal["inference", "validation", "training"]
 _CONTAINERS = frozenset({"If", "Loop", "Scan"})
 _LISTED = 5
 
 
 def count(graph: Graph, *, convention: Convention = "default") -> Counts:
     """Exact basic operations and MACs of one inference, over all operators that can be counted."""
-    return _sum(cost.counts for cost in count_graph(graph, convention=convention, weigh=transistor_operations))
-
-
-def _sum(counts: Iterable[Counts | None]) -> Counts:
-    total = Counts()
-    for each in counts:
-        if each is not None:
-            total = total + each
-    return total
+    return sum_counts(cost.counts for cost in count_graph(graph, convention=convention, weigh=transistor_operations))
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Report:
         counts: their sum.
         convention: `default` or `paper`.
         level: what is counted; `inference` is one forward pass.
+        assumptions: what the level takes for granted, one line each.
         deployment: where and how it runs.
         metrics: energy, workload, eCAL and carbon.
         peak_activation_bytes: None where a size is unknown.
@@ -69,6 +73,7 @@ class Report:
     counts: Counts
     convention: Convention
     level: Level
+    assumptions: tuple[str, ...]
     deployment: Deployment
     metrics: Metrics
     peak_activation_bytes: int | None
@@ -123,7 +128,7 @@ class Report:
         costs = self._formulas().at(dimensions)
         energy = self.deployment.price(costs)
         return {
-            **_totals_entry(costs),
+            **totals_entry(costs),
             **{key: value for key, value in energy.to_dict().items() if key.startswith(("joules", "seconds"))},
         }
 
@@ -133,7 +138,9 @@ class Report:
         Raises:
             ShapeError: as `at`.
         """
-        formulas = self._formulas()
+        return self._priced(self._formulas(), name, values)
+
+    def _priced(self, formulas: SymbolicCost, name: str, values: Sequence[int]) -> Iterator[SweepPoint]:
         for point in sweep(formulas, self.profile, name, values, {}):
             yield replace(point, energy=self.deployment.price(formulas.at({name: point.value})))
 
@@ -153,27 +160,33 @@ class Report:
         """Assumptions and gaps, one line each."""
         lines = []
         if self.graph.assumed_bindings:
-            names = ", ".join(f"{name}={value}" for name, value in self.graph.assumed_bindings.items())
             first = next(iter(self.graph.assumed_bindings))
-            lines.append(f"dimensions that nobody bound are taken as 1: {names}; bind them with --bind {first}=N")
+            names = ", ".join(f"{name}={value}" for name, value in self.graph.assumed_bindings.items())
+            lines.append(f"dimensions that nobody bound are assumed: {names}; bind them with --bind {first}=N")
         if self.unsupported:
             lines.append(f"the totals are partial: {_describe(self.unsupported)}; they hold no cost of these")
-        if self._symbolic and self.symbolic is None:
-            lines.append(str(self._symbolic))
-        lines += [*self.graph.warnings, *self.metrics.warnings, *self.carbon.warnings, *self.workload.notes]
         if self.energy.joules is None:
             lines.append("no node that runs has a price: energy, eCAL and CO2 are unknown")
+        if self._symbolic and self.symbolic is None:
+            lines.append(str(self._symbolic))
+        lines += [
+            *self.assumptions,
+            *self.graph.warnings,
+            *self.metrics.warnings,
+            *self.carbon.warnings,
+            *self.workload.notes,
+        ]
         return tuple(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report, schema ``onnx_aiwq.report/1``: integers are exact, numbers are SI, unknown is None."""
-        nodes = [_node_entry(cost, spent) for cost, spent in zip(self.costs, self.energy.nodes, strict=True)]
+        nodes = [node_entry(cost, spent) for cost, spent in zip(self.costs, self.energy.nodes, strict=True)]
         return {
             "schema": SCHEMA,
             "tool": {"name": "onnx_aiwq", "version": __version__},
             "convention": CONVENTION_NAME if self.convention == "default" else "paper",
             "level": self.level,
-            "model": _model_entry(self.graph),
+            "model": model_entry(self.graph),
             "graph": {
                 "nodes": len(self.graph.operators),
                 "edges": self.graph.dag.number_of_edges(),
@@ -182,14 +195,14 @@ class Report:
                 "functions": self.graph.model.functions,
             },
             "totals": {
-                **_totals_entry(self.costs),
+                **totals_entry(self.costs),
                 "peak_activation_bytes": self.peak_activation_bytes,
                 "partial": bool(self.unsupported) or any(cost.bytes_read is None for cost in self.costs),
-                "formulas": None if self.symbolic is None else _formulas_entry(self.symbolic),
+                "formulas": None if self.symbolic is None else formulas_entry(self.symbolic),
             },
-            "by_dtype": {dtype.label: _dtype_entry(self.counts.of_dtype(dtype)) for dtype in self.counts.dtypes},
-            "by_operator": _by_operator(self.costs, self.energy.nodes),
-            "coverage": _coverage_entry(self.costs),
+            "by_dtype": {dtype.label: dtype_entry(self.counts.of_dtype(dtype)) for dtype in self.counts.dtypes},
+            "by_operator": by_operator(self.costs, self.energy.nodes),
+            "coverage": coverage_entry(self.costs),
             "nodes": nodes,
             "energy": {**self.energy.to_dict(), "hardware_name": self.profile.name, "scope": self.carbon.scope},
             "workload": self.workload.to_dict(),
@@ -206,6 +219,8 @@ def analyze(
     shapes: Mapping[str, Sequence[int]] | None = None,
     values: Mapping[str, ArrayLike] | None = None,
     convention: Convention = "default",
+    level: Level = "inference",
+    step: TrainingStep | None = None,
     strict: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
     **deployment: Unpack[DeploymentOptions],
@@ -218,21 +233,29 @@ def analyze(
         shapes: shapes of inputs by name.
         values: elements of small integer inputs that decide shapes, by input name.
         convention: `paper` leaves comparisons out, as the TO paper does.
+        level: `inference` (the forward pass), `validation` (with the loss) or `training` (with the loss, the backward
+            pass and the optimiser step); the last two are of one step over a mini-batch.
+        step: loss, optimiser and mini-batch of validation and training.
         strict: raise where a dimension is unbound or an operator unsupported, instead of naming it in the report.
         progress: is told the name of each stage as it begins.
-        deployment: where and how it runs: `hardware`, `region`, `lifecycle`, `inferences`, `pue`, ...; each is explained
-            by `onnx_aiwq.deployment.describe_deployment`.
+        deployment: where and how it runs: `hardware`, `region`, `lifecycle`, `inferences`, `pue`, ...; each is
+            explained by `onnx_aiwq.deployment.describe_deployment`.
 
     Raises:
         AiwqError: if the model, an option or the hardware is not usable; the message names the next step.
     """
     progress("reading the graph")
     described = describe_deployment(**deployment)  # options are checked before a large model is read
+    if described.lifecycle is not None and level != "inference":
+        raise PolicyError(
+            f"a life cycle is built on the forward pass, not on level {level!r}: leave it out; [training] of the "
+            "life cycle file says how often the model is trained"
+        )
     graph = source if isinstance(source, Graph) else load(source, bind=bind, shapes=shapes, values=values)
     if strict:
         _require_bound(graph)
     progress(f"counting {len(graph.operators):,} nodes")
-    counting = functools.partial(count_graph, convention=convention, weigh=transistor_operations)
+    counting = functools.partial(_count_level, convention=convention, level=level, step=step or TrainingStep())
     costs = counting(graph)
     if strict:
         _require_supported(costs)
@@ -240,13 +263,59 @@ def analyze(
     return Report(
         graph=graph,
         costs=costs,
-        counts=_sum(cost.counts for cost in costs),
+        counts=sum_counts(cost.counts for cost in costs),
         convention=convention,
-        level="inference",
+        level=level,
+        assumptions=_level_assumptions(graph, level, step or TrainingStep()),
         deployment=described,
         metrics=metrics_of(graph, costs, described),
         peak_activation_bytes=peak_activation_bytes(graph, _shares_memory),
         count=counting,
+    )
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What validation and training add to the forward pass; see `onnx_aiwq.training.training_costs`.
+
+    Attributes:
+        loss: mse, cross-entropy or bce; by the model's output if None.
+        optimizer: sgd or adam.
+        bp: whether each instance of a mini-batch is propagated back (`instance`) or one of them (`batch`).
+        batch: runs of the model per mini-batch; 1 if None.
+    """
+
+    loss: str | None = None
+    optimizer: str = "sgd"
+    bp: Literal["instance", "batch"] = "instance"
+    batch: int | None = None
+
+
+def _count_level(graph: Graph, *, convention: Convention, level: Level, step: TrainingStep) -> tuple[NodeCost, ...]:
+    costs = count_graph(graph, convention=convention, weigh=transistor_operations)
+    if level == "inference":
+        return costs
+    from onnx_aiwq.training import training_costs
+
+    return training_costs(
+        graph,
+        costs,
+        level=level,
+        loss=step.loss,
+        optimizer=step.optimizer,
+        bp=step.bp,
+        batch=step.batch,
+        convention=convention,
+    )
+
+
+def _level_assumptions(graph: Graph, level: Level, step: TrainingStep) -> tuple[str, ...]:
+    if level == "inference":
+        return ()
+    from onnx_aiwq.training import training_assumptions
+
+    return training_assumptions(
+        graph, level=level, loss=step.loss, optimizer=step.optimizer, bp=step.bp, batch=step.batch
     )
 
 
@@ -275,122 +344,7 @@ def _describe(unsupported: Sequence[NodeCost]) -> str:
     """Operators by name with the first reason of each."""
     reasons: dict[str, str] = {}
     for cost in unsupported:
-        reasons.setdefault(_operator_label(cost.operator), cost.reason)
+        reasons.setdefault(operator_label(cost.operator), cost.reason)
     listed = [f"{label} ({reason})" for label, reason in list(reasons.items())[:_LISTED]]
     more = f" and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
     return ", ".join(listed) + more
-
-
-def _operator_label(operator: Operator) -> str:
-    return f"{operator.domain}.{operator.op_type}" if operator.domain else operator.op_type
-
-
-def _totals_entry(costs: Sequence[NodeCost]) -> dict[str, Any]:
-    return {
-        **_counts_entry(_sum(cost.counts for cost in costs)),
-        "bytes_read": sum(cost.bytes_read or 0 for cost in costs),
-        "bytes_written": sum(cost.bytes_written or 0 for cost in costs),
-    }
-
-
-def _formulas_entry(symbolic: SymbolicCost) -> dict[str, Any]:
-    formulas = {name: str(formula) for name, formula in symbolic.totals().items()}
-    operations = {op.value: formulas.pop(op.value) for op in BasicOp}
-    return {"basic_operations": operations, **formulas}
-
-
-def _counts_entry(counts: Counts) -> dict[str, Any]:
-    return {**_dtype_entry(counts), "macs": counts.macs}
-
-
-def _dtype_entry(counts: Counts) -> dict[str, Any]:
-    return {
-        "basic_operations": counts.basic_operations(),
-        "transistor_operations": sum(by_dtype(counts).values()),
-    }
-
-
-def _tensor_entry(tensor: Tensor) -> dict[str, Any]:
-    return {
-        "name": tensor.name,
-        "dtype": tensor.dtype.label,
-        "shape": None if tensor.shape is None else list(tensor.shape),
-    }
-
-
-def _model_entry(graph: Graph) -> dict[str, Any]:
-    model = graph.model
-    return {
-        "path": None if model.path is None else str(model.path),
-        "size_bytes": model.size_bytes,
-        "graph_sha256": model.graph_sha256,
-        "ir_version": model.ir_version,
-        "opsets": dict(model.opsets),
-        "producer": model.producer,
-        "bindings": dict(graph.bindings),
-        "assumed_bindings": dict(graph.assumed_bindings),
-        "inputs": [_tensor_entry(tensor) for tensor in graph.inputs],
-        "outputs": [_tensor_entry(tensor) for tensor in graph.outputs],
-        "parameters": sum(tensor.size or 0 for tensor in graph.parameters),
-        "parameter_bytes": sum(tensor.size_bytes or 0 for tensor in graph.parameters),
-    }
-
-
-def _node_entry(cost: NodeCost, spent: NodeEnergy) -> dict[str, Any]:
-    operator = cost.operator
-    known = cost.counts is not None
-    counts = cost.counts or Counts()
-    return {
-        "name": operator.name,
-        "op_type": operator.op_type,
-        "domain": operator.domain,
-        "scope": operator.scope,
-        "repeats": operator.repeats,
-        "status": cost.status.value,
-        "dtype": _compute_dtype(cost),
-        "inputs": [_tensor_entry(tensor) for tensor in operator.inputs if tensor is not None],
-        "outputs": [_tensor_entry(tensor) for tensor in operator.outputs if tensor is not None],
-        "basic_operations": counts.basic_operations() if known else None,
-        "transistor_operations": transistor_operations(counts) if known else None,
-        "macs": counts.macs if known else None,
-        "bytes_read": cost.bytes_read,
-        "bytes_written": cost.bytes_written,
-        "energy_j": spent.joules,
-        "seconds": spent.seconds,
-        **({"reason": cost.reason} if cost.reason else {}),
-    }
-
-
-def _compute_dtype(cost: NodeCost) -> str | None:
-    """The type in which the node spends most transistor operations; without any, that of its first output."""
-    if cost.counts is not None and cost.counts.operations:
-        spent = by_dtype(cost.counts)
-        return max(spent, key=lambda dtype: spent[dtype]).label
-    # A counted node whose operations the convention leaves out computes in the type of what it reads.
-    tensors = cost.operator.inputs if cost.status is Status.COUNTED else cost.operator.outputs
-    first = next((tensor for tensor in tensors if tensor is not None), None)
-    return None if first is None else first.dtype.label
-
-
-def _by_operator(costs: Sequence[NodeCost], spent: Sequence[NodeEnergy]) -> dict[str, dict[str, Any]]:
-    groups: dict[str, list[tuple[NodeCost, NodeEnergy]]] = {}
-    for cost, energy in zip(costs, spent, strict=True):
-        groups.setdefault(_operator_label(cost.operator), []).append((cost, energy))
-    entries = {}
-    for label, members in groups.items():
-        joules = [energy.joules for _, energy in members if energy.joules is not None]
-        entries[label] = {
-            "nodes": len(members),
-            "unsupported": sum(cost.status is Status.UNSUPPORTED for cost, _ in members),
-            **_counts_entry(_sum(cost.counts for cost, _ in members)),
-            "bytes_read": sum(cost.bytes_read or 0 for cost, _ in members),
-            "bytes_written": sum(cost.bytes_written or 0 for cost, _ in members),
-            "joules": sum(joules) if joules else None,
-        }
-    return entries
-
-
-def _coverage_entry(costs: Sequence[NodeCost]) -> dict[str, Any]:
-    by_status = {status.value: sum(cost.status is status for cost in costs) for status in Status}
-    names = {_operator_label(cost.operator) for cost in costs if cost.status is Status.UNSUPPORTED}
-    return {"nodes": len(costs), **by_status, "unsupported_operators": sorted(names)}

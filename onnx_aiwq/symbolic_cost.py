@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -18,6 +19,8 @@ from onnx_aiwq.symbolic import Dim, Formula, evaluated
 from onnx_aiwq.transistors import transistor_operations
 from onnx_aiwq.vocabulary import Counts
 
+# Rules and shapes are written for ints; one that needs the very value of a dimension fails in its own way.
+_NEEDS_A_VALUE = (AiwqError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _PROBE = 7  # odd and no power of two, so that strides and divisions show
 
 
@@ -121,21 +124,34 @@ def symbolic_cost(graph: Graph, costs: Sequence[NodeCost], count: Counter) -> Sy
     Returns:
         The formulas, or why there are none: a rule or a shape decides by the value of a dimension.
     """
+    names: Mapping[str, str] = {}
     try:
         symbolic = graph.symbolic()
+        names = symbolic.symbol_names
         formulas = count(symbolic)
-    except (AiwqError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        # Rules and shapes are written for ints; one that needs the very value of a dimension fails in its own way.
-        return f"no formula: {type(error).__name__}: {error}"
-    odd = sorted(set(symbolic.assumed_bindings) ^ set(graph.assumed_bindings))
-    if odd:
-        return f"no formula: the size {odd[0]!r} depends on the other dimensions in a way that no formula tells"
-    found = SymbolicCost(formulas, symbolic.symbol_names, dict(graph.assumed_bindings))
+    except _NEEDS_A_VALUE as error:
+        kind = "" if isinstance(error, AiwqError) else f"{type(error).__name__}: "
+        return _readable(f"no formula: {kind}{error}", names)
+    unknown = sorted(set(symbolic.assumed_bindings) - set(graph.assumed_bindings))
+    if unknown:
+        return f"no formula: the size {unknown[0]!r} depends on the other dimensions in a way that no formula tells"
+    lost = sorted(set(graph.assumed_bindings) - set(symbolic.assumed_bindings))
+    if lost:
+        return f"no formula: with the assumed dimensions the size {lost[0]!r} is not positive; bind larger ones"
+    found = SymbolicCost(formulas, names, dict(graph.assumed_bindings))
     reason = _disagreement(found, costs, {})
     # A dimension of 1 is special (it broadcasts), so each is also tried as something else while others are 1.
     for point in _points(tuple(graph.assumed_bindings)):
         reason = reason or _disagreement(found, _costs_at(graph, point, count), point)
-    return found if reason is None else f"no formula: {reason}"
+    return found if reason is None else _readable(f"no formula: {reason}", names)
+
+
+def _readable(text: str, names: Mapping[str, str]) -> str:
+    """A reason with the names of dimensions in place of the aliases that formulas use."""
+    if not names:
+        return text
+    aliases = sorted(names, key=len, reverse=True)  # the longest first: one may begin with another
+    return re.sub("|".join(map(re.escape, aliases)), lambda found: names[found[0]], text)
 
 
 def _points(names: Sequence[str]) -> Iterator[dict[str, int]]:
@@ -155,7 +171,7 @@ def _costs_at(graph: Graph, point: Mapping[str, int], count: Counter) -> Sequenc
     try:
         bound = replace(graph, request=request).symbolic()
         return None if bound.assumed_bindings else count(bound)
-    except (AiwqError, TypeError, ValueError, ArithmeticError, AttributeError):
+    except _NEEDS_A_VALUE:
         return None
 
 
@@ -174,7 +190,7 @@ def _disagreement(found: SymbolicCost, costs: Sequence[NodeCost] | None, point: 
         return str(error)
     for exact, other, formula in zip(costs, general, found.costs, strict=True):
         if formula.counts is None and exact.counts is not None:
-            return f"node {exact.operator.name!r} {formula.reason}"
+            return f"node {exact.operator.name!r}: {formula.reason}"
         if exact.status is not Status.CONSTANT and _differs(exact, other):
             return f"node {exact.operator.name!r} costs something else where {where}"
     return None

@@ -34,7 +34,6 @@ _INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 _SCALES = {"Resize": (2,), "Upsample": (1,)}  # operator -> position of the inputs that scale its shape
 
 
-
 @dataclass(frozen=True)
 class Case:
     """One model of the corpus.
@@ -221,6 +220,64 @@ def tensors_of(graph: Graph) -> dict[str, Tensor]:
     for operator in graph.operators:
         tensors.update((tensor.name, tensor) for tensor in (*operator.inputs, *operator.outputs) if tensor)
     return tensors
+
+
+def run_every_tensor(case: Case) -> Iterator[dict[str, Any]]:
+    """Values of every tensor of the main graph: by onnx's reference evaluator, then by onnxruntime, where they can."""
+    names = [output for node in case.model.graph.node for output in node.output if output]
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    for run in (_by_reference, _by_onnxruntime):
+        results = run(model, dict(case.feeds))
+        if results is not None:
+            yield dict(zip(names, results, strict=True))
+
+
+def _by_reference(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any] | None:
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results: list[Any] = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:
+        # It raises anything for what it does not implement; the next runner is asked then.
+        return None
+    return results
+
+
+def _by_onnxruntime(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any] | None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        results: list[Any] = session.run(None, feeds)
+    except Exception:
+        # The same: its exceptions have no common base.
+        return None
+    return results
+
+
+def with_open_dimensions(case: Case) -> tuple[onnx.ModelProto, dict[str, int]]:
+    """The undeclared model with a symbol for every dimension of its inputs, and the value of each symbol."""
+    model, sizes = undeclared(case.model), {}
+    known = deciding_values(case)
+    for value in _inputs(model):
+        feed = case.feeds.get(value.name)
+        if value.type.HasField("tensor_type") and isinstance(feed, np.ndarray) and value.name not in known:
+            dims = value.type.tensor_type.shape.dim
+            del dims[:]
+            for axis, size in enumerate(feed.shape):
+                if size:
+                    dims.add(dim_param=f"{value.name}.{axis}")
+                    sizes[f"{value.name}.{axis}"] = size
+                else:
+                    dims.add(dim_value=0)  # a symbol stands for one at least
+    return model, sizes
 
 
 def snapshot(analyses: Sequence[Analysis]) -> dict[str, dict[str, int]]:

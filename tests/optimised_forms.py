@@ -1,8 +1,9 @@
 """Other forms of one model, as onnxruntime's own tools write them: optimised, quantised, with weights in 4 bits.
 
-A form is made step by step, each a file to a file: `basic`, `extended` and `all` are the levels of the graph optimiser
-of an inference session, `fused` the transformer optimiser; `dynamic`, `qdq` and `qoperator` quantise to int8; `four` and
-`four-offset` put the weights of matrix products into 4 bits without and with zero points. Nothing here knows onnx_aiwq.
+A form is made step by step, from file to file: `basic`, `extended` and `all` are the levels of the graph optimiser of
+an inference session, `fused` is the transformer optimiser; `dynamic`, `qdq` and `qoperator` quantise to int8; `four`
+and `four-offset` put the weights of matrix products into 4 bits, without and with zero points. Nothing here knows
+onnx_aiwq.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-INLINE_BYTES = 4096  # larger weights are left out of skeletons
 
 
 def make(source: Path, target: Path, steps: Sequence[str], feeds: Feeds, fixed: Mapping[str, int]) -> None:
@@ -107,11 +107,20 @@ def operators(model: onnx.ModelProto) -> set[tuple[str, str]]:
     return {("" if node.domain == "ai.onnx" else node.domain, node.op_type) for node in model.graph.node}
 
 
+def without_zeros(model: onnx.ModelProto) -> None:
+    """Give every weight of a convolution that happens to be zero another value, so that a zero is padding."""
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) == 4 and tensor.data_type == TensorProto.FLOAT:
+            weight = numpy_helper.to_array(tensor).copy()
+            weight[weight == 0] = 0.01
+            tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
+
+
 def padding_macs(model: onnx.ModelProto, tensors: Mapping[str, Seen]) -> int:
     """Products with zeros that onnxruntime put into the weights of blocked convolutions, to fill whole blocks.
 
-    Random weights have no zeros of their own. Every element of W is multiplied once for each position of an output
-    image.
+    Weights must have no zeros of their own (`without_zeros`). Every element of W is multiplied once for each position
+    of an output image.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     total = 0
@@ -121,35 +130,6 @@ def padding_macs(model: onnx.ModelProto, tensors: Mapping[str, Seen]) -> int:
             batch, _, *image = tensors[node.output[0]].shape
             total += (weight.size - int(np.count_nonzero(weight))) * batch * math.prod(image)
     return total
-
-
-def write_skeleton(
-    model: onnx.ModelProto, path: Path, tensors: Mapping[str, Seen], declared: set[tuple[str, str]]
-) -> None:
-    """Write a model without its large weights; it declares the shapes that the outputs of some operators had in a run.
-
-    Args:
-        model: loses its weights.
-        path: the file to write.
-        tensors: the run.
-        declared: (domain, operator) of which outputs are declared.
-    """
-    known = {value.name for value in (*model.graph.value_info, *model.graph.output)}
-    for node in model.graph.node:
-        if (node.domain, node.op_type) in declared:
-            for name in node.output:
-                if name and name not in known:
-                    model.graph.value_info.append(_value_info(name, tensors[name]))
-    for tensor in model.graph.initializer:
-        if len(tensor.raw_data) > INLINE_BYTES:
-            tensor.ClearField("raw_data")
-            tensor.data_location = TensorProto.EXTERNAL
-            tensor.external_data.add(key="location", value="absent")
-    onnx.save(model, path)
-
-
-def _value_info(name: str, seen: Seen) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(seen.dtype)), seen.shape)
 
 
 # A layer of BERT in the form that onnxruntime's optimiser gives it where it recognises the attention of the exporter.
@@ -201,7 +181,13 @@ def fused_layer() -> onnx.ModelProto:
         for name in ("ids", "segments", "mask")
     ]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "sequence", HIDDEN])
-    graph = helper.make_graph(layer, "layer", inputs, [output], weights)
+    # The quantisers ask for the types of what fused operators make.
+    widths = {"x": HIDDEN, "a": HIDDEN, "b": HIDDEN, "c": HIDDEN, "d": INNER, "e": INNER, "f": HIDDEN, "g": HIDDEN}
+    between = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "sequence", width])
+        for name, width in widths.items()
+    ]
+    graph = helper.make_graph(layer, "layer", inputs, [output], weights, value_info=between)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(CONTRIB, 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 

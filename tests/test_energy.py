@@ -101,8 +101,13 @@ def test_constant_nodes_cost_nothing_and_unsupported_ones_have_no_price() -> Non
     for unpriced in result.nodes[1:]:
         assert (unpriced.joules, unpriced.seconds, unpriced.compute_j) == (None, None, None)
     assert result.unpriced == ("unknown", "shapeless")
-    assert result.joules == result.seconds == result.landauer_j == 0.0
-    assert result.eta_comp is None
+    # Two nodes run and none has a price: the whole is unknown, not zero.
+    numbers = "joules joules_low joules_high seconds seconds_low seconds_high compute_j data_j system_j landauer_j"
+    assert {getattr(result, name) for name in [*numbers.split(), "eta_comp"]} == {None}
+    folded = estimate(costs[:1], profile(seconds_per_node=1.0))
+    assert folded.joules == folded.seconds == folded.landauer_j == 0.0  # nothing runs: that is known
+    partly = estimate([*costs, node(counts, 8, 8)], profile())
+    assert partly.joules == estimate([node(counts, 8, 8)], profile()).joules
 
 
 def test_no_node_at_all_leaves_the_overhead_of_the_run() -> None:
@@ -128,6 +133,8 @@ def test_report_object_has_the_keys_of_the_contract() -> None:
         "system_j",
         "landauer_j",
         "eta_comp",
+        "temperature_k",
+        "utilization",
     ]
     assert (report["hardware"], report["provider"], report["source"]) == ("toy", "CPUExecutionProvider", "measured")
     assert report["interval"] == 0.9
@@ -182,6 +189,37 @@ def test_eta_is_compute_over_the_bound() -> None:
     half = estimate([node(Counts.of(DType.FLOAT, add=1000), 0, 0)], profile(), temperature_k=150.0)
     assert result.eta_comp is not None
     assert half.eta_comp == pytest.approx(2 * result.eta_comp)
+
+
+def test_a_relu_loses_the_bits_of_its_negative_inputs() -> None:
+    counts = Counts.of(DType.FLOAT, compare=100)
+    relu = NodeCost(Operator("r", "Relu", "", 14, (), (), {}), Status.COUNTED, "elementwise", counts, 0, 0)
+    per_bit = landauer_joules_per_bit()
+    # f n i_r: half of 100 inputs, 32 bits each; another operator's compare loses 2 n - 1.
+    assert estimate([relu], profile()).landauer_j == pytest.approx(50 * 32 * per_bit)
+    assert estimate([relu], profile(), negative_share=0.25).landauer_j == pytest.approx(25 * 32 * per_bit)
+    assert estimate([node(counts)], profile()).landauer_j == pytest.approx(100 * 63 * per_bit)
+
+
+def test_utilization_scales_the_static_part_alone() -> None:
+    costs = [node(Counts.of(DType.FLOAT, add=1_000_000), 600, 400)]
+    full, fifth = estimate(costs, profile()), estimate(costs, profile(), utilization=0.2)
+    assert full.system_j is not None
+    assert fifth.system_j == pytest.approx(5 * full.system_j)
+    assert (fifth.compute_j, fifth.data_j, fifth.seconds) == (full.compute_j, full.data_j, full.seconds)
+    assert fifth.nodes[0].system_j == pytest.approx(fifth.system_j)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -0.1, 1.01, math.nan, math.inf])
+def test_utilization_out_of_range(wrong: float) -> None:
+    with pytest.raises(PolicyError, match="utilization"):
+        estimate([], profile(), utilization=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.01, math.nan])
+def test_negative_share_out_of_range(wrong: float) -> None:
+    with pytest.raises(PolicyError, match="negative share"):
+        estimate([], profile(), negative_share=wrong)
 
 
 @pytest.mark.parametrize("temperature_k", [0.0, -1.0, math.nan, math.inf])

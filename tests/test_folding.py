@@ -82,7 +82,7 @@ def compare(
         for symbolic, exact in zip(found, reference(op_type, plain, outputs, version, **attributes), strict=True):
             assert symbolic.shape == exact.shape
             dtype = np.int64 if symbolic.dtype == object else symbolic.dtype
-            assert (dtype == bool) is (exact.dtype == bool)
+            assert (np.dtype(dtype).kind == "b") is (exact.dtype.kind == "b")
             np.testing.assert_array_equal(at_point(symbolic, values, dtype), exact, err_msg=f"{values}")
     return list(found)
 
@@ -157,14 +157,14 @@ SHAPES = [
     *(case("Gather", (VECTOR, numbers(0, -1, 2))), case("Gather", (VECTOR, numbers(1).reshape(1, 1)))),
     *(case("Gather", (MATRIX, numbers(2, 0)), axis=axis) for axis in (1, -1)),
     *(case("Gather", (CUBE, np.asarray(-1)), axis=axis) for axis in (0, 1, 2, -2)),
-    *(case("Reshape", (MATRIX, numbers(*shape))) for shape in ((6,), (3, 2), (-1,), (0, -1), (0, 3), (1, 0, -1))
-      if shape != (1, 0, -1)),
+    *(case("Reshape", (MATRIX, numbers(*shape))) for shape in ((6,), (3, 2), (-1,), (0, -1), (0, 3))),
     *(case("Reshape", (CUBE, numbers(*shape))) for shape in ((0, 0, -1), (-1, 0), (0, -1), (4, 3))),
     *(case("Reshape", (scalar(A), numbers(1))), case("Reshape", (objects(A), numbers()))),
     case("Reshape", (MATRIX, numbers(3, 2)), allowzero=1),
-    *(case("Squeeze", (objects(A, B, shape=(1, 2, 1)), axes)) for axes in (None, numbers(0), numbers(-1), numbers(0, 2))),
+    *(case("Squeeze", (objects(A, B, shape=(1, 2, 1)), axes))
+      for axes in (None, numbers(0), numbers(-1), numbers(0, 2))),
     *(case("Squeeze", (objects(A, shape=(1, 1)),), version=11), case("Squeeze", (objects(A),), version=11, axes=[0])),
-    *(case("Unsqueeze", (FEW, numbers(*axes))) for axes in ((0,), (1,), (-1,), (0, 2), (-1, 0), (3, 1, -4)) if len(axes) < 3),
+    *(case("Unsqueeze", (FEW, numbers(*axes))) for axes in ((0,), (1,), (-1,), (0, 2), (-1, 0))),
     *(case("Unsqueeze", (scalar(A), numbers(0))), case("Unsqueeze", (MATRIX, numbers(0, -1)))),
     *(case("Unsqueeze", (FEW,), version=11, axes=[0, 2]), case("Unsqueeze", (scalar(A),), version=11, axes=[0])),
     *(case("Split", (VECTOR, numbers(1, 2, 3)), outputs=3), case("Split", (VECTOR, numbers(0, 6)), outputs=2)),
@@ -235,7 +235,7 @@ def operands(draw: st.DrawFn) -> Array:
     operands(),
 )
 def test_pairs_are_folded_right_or_not_at_all(op_type: str, left: Array, right: Array) -> None:
-    """Random operands, signs and broadcasting: where the evaluator cannot run, or a value decides, nothing is folded."""
+    """Random operands, signs and broadcasting; where shapes do not fit, or a value decides, nothing is folded."""
     try:
         np.broadcast_shapes(left.shape, right.shape)
     except ValueError:

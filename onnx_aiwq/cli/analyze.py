@@ -11,6 +11,9 @@ from onnx_aiwq.cli.streams import shown_progress, table_width, use_colour, warn,
 from onnx_aiwq.errors import PolicyError, ShapeError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnx_aiwq.metrics.workload import Network
     from onnx_aiwq.report import Report
 
 _MAX_SWEEP = 1000  # points
@@ -23,18 +26,28 @@ def analyze(
     hardware: opt.Hardware = None,
     region: opt.Region = None,
     carbon_intensity: opt.Intensity = None,
+    carbon_profile: opt.CarbonProfile = None,
+    hour: opt.Hour = None,
     pue: opt.Pue = None,
-    inferences: opt.Inferences = 1,
+    utilization: opt.Utilization = 1.0,
+    embodied_kg: opt.EmbodiedKg = None,
+    lifetime_years: opt.LifetimeYears = None,
+    per: opt.Per = "inference",
+    inferences_per_request: opt.InferencesPerRequest = None,
+    inferences_per_user: opt.InferencesPerUser = None,
+    inferences: opt.Inferences = None,
+    lifecycle: opt.LifeCycleFile = None,
     convention: opt.ConventionOption = "default",
-    measured_seconds: Annotated[
-        float | None, typer.Option("--measured-seconds", metavar="S", help="Seconds of a real run, for AW_act.")
-    ] = None,
-    human_hours: Annotated[
-        float | None, typer.Option("--human-hours", metavar="H", help="Hours of the same task done by people.")
-    ] = None,
-    human_cost: Annotated[
-        float | None, typer.Option("--human-cost-per-hour", metavar="X", help="Cost of an hour of human work.")
-    ] = None,
+    comp_res: opt.CompRes = None,
+    data_scale_bits: opt.DataScale = 1e12,
+    latency: opt.Latency = None,
+    bandwidth: opt.Bandwidth = None,
+    measured_seconds: opt.MeasuredSeconds = None,
+    human_hours: opt.HumanHours = None,
+    residual_human_hours: opt.ResidualHumanHours = None,
+    human_cost: opt.HumanCost = None,
+    temperature: opt.Temperature = 300.0,
+    negative_share: opt.NegativeShare = 0.5,
     sweep: Annotated[
         str | None,
         typer.Option("--sweep", metavar="NAME=FROM:TO:xF", help="Vary an unbound dimension, by factor xF or step +S."),
@@ -45,41 +58,69 @@ def analyze(
 ) -> None:
     """Count one model and estimate its energy, eCAL, workload and CO2."""
     from onnx_aiwq import report as reports
-    from onnx_aiwq.metrics.workload import HumanTask
-    from onnx_aiwq.render import render
+    from onnx_aiwq.deployment import human_task
 
     opt.choose("--format", form, opt.FORMATS)
     opt.choose("--convention", convention, opt.CONVENTIONS)
-    if human_cost is not None and human_hours is None:
-        raise PolicyError("--human-cost-per-hour needs --human-hours: the cost is per hour of that work")
-    swept = None if sweep is None else _sweep_values(sweep)
-    if swept is not None and strict:
-        raise PolicyError(
-            "--sweep varies a dimension that is left unbound, which --strict forbids; leave one of them out"
-        )
+    swept = _checked_sweep(sweep, strict)
     with shown_progress() as progress:
         report = reports.analyze(
             model,
             bind=opt.parse_bindings(bind),
             shapes=opt.parse_shapes(shape),
+            convention="paper" if convention == "paper" else "default",
+            strict=strict,
+            progress=progress,
             hardware=hardware,
             region=region,
             carbon_intensity_g_per_kwh=carbon_intensity,
+            carbon_profile=carbon_profile,
+            hour=hour,
             pue=pue,
+            utilization=utilization,
+            embodied_kg=embodied_kg,
+            lifetime_years=lifetime_years,
+            per=per,
+            inferences_per_unit=opt.per_unit(per, inferences_per_request, inferences_per_user),
             inferences=inferences,
-            convention="paper" if convention == "paper" else "default",
+            lifecycle=lifecycle,
+            comp_res=opt.parse_comp_res(comp_res),
+            data_scale_bits=data_scale_bits,
+            network=_network(latency, bandwidth),
             measured_seconds=measured_seconds,
-            human=None if human_hours is None else HumanTask(human_hours, cost_per_hour=human_cost),
-            strict=strict,
-            progress=progress,
+            human=human_task(human_hours, residual_human_hours, human_cost),
+            temperature_k=temperature,
+            negative_share=negative_share,
         )
         progress("writing the report")
-        if swept is not None:
-            text = _render_sweep(report, *swept, form)
-        else:
-            text = render(report.to_dict(), form, width=table_width(), colour=output is None and use_colour())
+        text = _rendered(report, swept, form, output)
     write(text, output)
     warn(report.warnings)
+
+
+def _checked_sweep(sweep: str | None, strict: bool) -> tuple[str, list[int]] | None:
+    swept = None if sweep is None else _sweep_values(sweep)
+    if swept is not None and strict:
+        raise PolicyError(
+            "--sweep varies a dimension that is left unbound, which --strict forbids; leave one of them out"
+        )
+    return swept
+
+
+def _network(latency: tuple[float, float] | None, bandwidth: tuple[float, float] | None) -> Network:
+    from onnx_aiwq.metrics.workload import Network
+
+    seconds, seconds_weight = latency or (0.0, 0.0)
+    rate, rate_weight = bandwidth or (0.0, 0.0)
+    return Network(seconds, rate, seconds_weight, rate_weight)
+
+
+def _rendered(report: Report, swept: tuple[str, list[int]] | None, form: str, output: Path | None) -> str:
+    from onnx_aiwq.render import render
+
+    if swept is not None:
+        return _render_sweep(report, *swept, form)
+    return render(report.to_dict(), form, width=table_width(), colour=output is None and use_colour())
 
 
 def _sweep_values(text: str) -> tuple[str, list[int]]:

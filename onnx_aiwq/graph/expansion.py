@@ -35,7 +35,7 @@ def expand(operator: Operator) -> tuple[Operator, ...] | None:
     skeleton = Skeleton(onnx.ModelProto(), None, 0, "")
     walk = Walk(skeleton, ShapeEngine({operator.domain: operator.version}, Symbols({})))
     place = Place({operator.domain: operator.version}, scope=operator.name, depth=1)
-    walk.run_function(function, node, entries, place)
+    walk.run_function(function, node, entries, [], place)
     return tuple(replace(inner, repeats=inner.repeats * operator.repeats) for inner in walk.operators)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from onnx_aiwq.graph.own_shapes import Facts, Open, OutputShape
+from onnx_aiwq.graph.windows import windows
 from onnx_aiwq.symbolic import Dim, Formula, at_least, at_most
 
 _FAR = 2**31 - 1  # exporters write the largest integer for "to the end"
@@ -102,18 +103,7 @@ def _pool(facts: Facts) -> Sequence[OutputShape]:
     shape, kernel = facts.shape(0), facts.attributes.get("kernel_shape")
     if shape is None or not facts.attributes.get("ceil_mode") or not kernel:
         return ()
-    rank = len(kernel)
-    strides = facts.attributes.get("strides") or (1,) * rank
-    dilations = facts.attributes.get("dilations") or (1,) * rank
-    pads = facts.attributes.get("pads") or (0,) * 2 * rank
-    spatial: list[int] = []
-    for axis in range(rank):
-        size, before, after = shape[2 + axis], pads[axis], pads[rank + axis]
-        reach = dilations[axis] * (kernel[axis] - 1) + 1
-        windows = -(-(size + before + after - reach) // strides[axis]) + 1
-        # The last window must start within the tensor or the padding before it.
-        spatial.append(_dim(at_most(windows, -(-(size + before) // strides[axis]))))
-    result = [*shape[:2], *spatial]
+    result = [*shape[:2], *windows(shape[2:], kernel, facts.attributes)]
     return [result, result]
 
 

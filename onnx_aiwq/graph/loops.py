@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from onnx_aiwq.graph.attributes import version_of
 from onnx_aiwq.graph.control_flow import Inputs, Runner, captured, inside, merged, run_if, subgraph
 from onnx_aiwq.graph.entries import Entry, Items, known_entry, typed_entry
-from onnx_aiwq.graph.sequences import length_of, sequence_of
+from onnx_aiwq.graph.sequences import element_of, length_of, sequence_of, sequence_type
 from onnx_aiwq.graph.symbols import library_shape
 from onnx_aiwq.graph.validation import describe
 from onnx_aiwq.symbolic import Dim, Formula, simplified
@@ -169,10 +168,10 @@ def _differ(before: Entry, after: Entry) -> bool:
         return True
     if before.items is None or after.items is None:
         return before.items is not after.items
-    elements = (before.items.element, after.items.element)
-    if elements[0] is None or elements[1] is None:
-        return elements[0] is not elements[1]
-    return elements[0].shape != elements[1].shape
+    if before.items.element is None:
+        return after.items.element is not None or bool(after.items.known)
+    seen = after.items.known if after.items.known is not None else (after.items.element,)
+    return any(element is not None and element.shape != before.items.element.shape for element in seen)
 
 
 def _state(walk: Walk, entry: Entry | None, name: str, invariant: bool) -> Entry:
@@ -183,7 +182,7 @@ def _state(walk: Walk, entry: Entry | None, name: str, invariant: bool) -> Entry
     if invariant:
         return state
     state.value.const_value = None
-    items = None if entry.items is None else Items(name, entry.items.element)
+    items = None if entry.items is None else Items(name, element_of(entry.items, walk.engine.symbols))
     return replace(state, constant=False, data=None, origins=frozenset(), items=items, present=None)
 
 
@@ -249,7 +248,7 @@ def _grown(entry: Entry, initial: Entry | None, trips: int) -> Items | None:
         return None
     start = initial.items.length if initial is not None and initial.items is not None else None
     length = None if start is None else start + entry.items.growth * trips
-    return Items(entry.name, entry.items.element, length)
+    return replace(entry.items, name=entry.name, length=length, known=None, growth=0)
 
 
 def _unrolled_outputs(site: _Site, iterations: Sequence[Sequence[Entry]], carried: int) -> Outputs:
@@ -353,16 +352,11 @@ def _run_sequence_map(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries:
         results = [iteration[index] for iteration in made if index < len(iteration)]
         items = sequence_of(name, results, symbols)
         if not differ:
-            items = Items(name, items.element, length_of(first, symbols))
+            items = Items(name, results[0] if results else None, length_of(first, symbols))
         output = typed_entry(name, 0, None)
-        output.value.type = _sequence_type(items)
+        output.value.type = sequence_type(items)
         outputs.append(replace(output, items=items, dynamic=True) if to else None)
     return site.finish(inputs, outputs, [entry for iteration in made for entry in iteration])
-
-
-def _sequence_type(items: Items) -> ir.SequenceType:
-    kind = items.element.value.type if items.element is not None else None
-    return ir.SequenceType(kind if kind is not None else ir.TensorType(ir.DataType.UNDEFINED))
 
 
 def _elements(site: _Site, inputs: Inputs, number: int | None) -> list[Entry]:
@@ -372,7 +366,10 @@ def _elements(site: _Site, inputs: Inputs, number: int | None) -> list[Entry]:
         element = entry
         if entry is not None and entry.items is not None:
             items = entry.items
-            element = items.known[number] if number is not None and items.known is not None else items.element
+            if number is not None and items.known is not None:
+                element = items.known[number]
+            else:
+                element = element_of(items, site.walk.engine.symbols)
             name = site.formal(index) if number is None else f"{site.formal(index)}/{number}"
             element = _state(site.walk, element, name, invariant=False)
         given.append(element if element is not None else typed_entry(site.formal(index), 0, None))

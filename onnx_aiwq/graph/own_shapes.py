@@ -28,8 +28,16 @@ class Open:
     upper: int | None = None
 
 
-# Dimensions; or a tensor that the output has the type and shape of; None where no rule states anything.
-OutputShape: TypeAlias = "Sequence[int | Open] | Entry | None"
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """A shape together with the element type, by its ONNX number; dims is None where only the type is known."""
+
+    number: int
+    dims: Sequence[int | Open] | None
+
+
+# Dimensions, with the type or without; or a tensor that the output is like; None where no rule states anything.
+OutputShape: TypeAlias = "Sequence[int | Open] | Typed | Entry | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,11 @@ class Facts:
         entry = self.inputs[index] if index < len(self.inputs) else None
         return None if entry is None else entry.shape
 
+    def number(self, index: int) -> int:
+        """The element type of an input by its ONNX number; 0 where it is absent or unknown."""
+        entry = self.inputs[index] if index < len(self.inputs) else None
+        return 0 if entry is None else int(entry.value.dtype or 0)
+
     def has(self, index: int) -> bool:
         """Whether an optional input is given; an empty tensor stands for none in old models."""
         return index < len(self.inputs) and self.inputs[index] is not None and self.shape(index) != (0,)
@@ -68,12 +81,6 @@ class Facts:
         if entry is None or entry.data is None or entry.data.dtype == object:
             return None
         return [int(element) for element in entry.data.reshape(-1)]
-
-
-def infer(op_type: str, domain: str, facts: Facts) -> Sequence[OutputShape]:
-    """Shapes of the outputs, None for those that no rule states."""
-    rule = _RULES.get((domain, op_type))
-    return () if rule is None else rule(facts)
 
 
 def _largest(*sizes: int | None) -> int | None:
@@ -274,7 +281,7 @@ def _upsample(facts: Facts) -> Sequence[OutputShape]:
     return [[_scaled(dim, scale) for dim, scale in zip(shape, scales, strict=True)]]
 
 
-_RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
+RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
     ("", "Compress"): _compress,
     ("", "ImageDecoder"): _image_decoder,
     ("", "MaxUnpool"): _max_unpool,

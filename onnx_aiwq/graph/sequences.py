@@ -61,9 +61,15 @@ def infer(op_type: str, attributes: Attributes, inputs: Inputs, output: ir.Value
         return None
     if found.element is not None:
         output.type, output.shape = found.element.value.type, found.element.value.shape
-    elif found.items is not None and found.items.element is not None and output.type is None:
-        output.type = ir.SequenceType(found.items.element.value.type or ir.TensorType(ir.DataType.UNDEFINED))
+    elif found.items is not None and (output.type is None or output.dtype is None):
+        output.type = sequence_type(found.items)
     return found
+
+
+def sequence_type(items: Items) -> ir.SequenceType | None:
+    """The type of a sequence; None where no element was seen."""
+    first = items.known[0] if items.known else items.element
+    return None if first is None or first.value.type is None else ir.SequenceType(first.value.type)
 
 
 def length_of(items: Items, symbols: Symbols) -> int:
@@ -75,8 +81,16 @@ def length_of(items: Items, symbols: Symbols) -> int:
 
 def sequence_of(name: str, known: Sequence[Entry], symbols: Symbols) -> Items:
     """A sequence of which every element is known."""
-    element = common(f"{name}_element", known, symbols) if known else None
-    return Items(name, element, len(known), tuple(known) if len(known) <= _ONE_BY_ONE else None)
+    if len(known) <= _ONE_BY_ONE:
+        return Items(name, None, len(known), tuple(known))
+    return Items(name, common(f"{name}_element", known, symbols), len(known))
+
+
+def element_of(items: Items, symbols: Symbols) -> Entry | None:
+    """What all elements of a sequence have in common; None where no element was seen."""
+    if items.known:
+        return common(f"{items.name}_element", items.known, symbols)
+    return items.element
 
 
 def common(name: str, alternatives: Sequence[Entry], symbols: Symbols) -> Entry:
@@ -96,7 +110,8 @@ def merged_items(name: str, alternatives: Sequence[Items | None], symbols: Symbo
     present = [items for items in alternatives if items is not None]
     if not present:
         return None
-    elements = [items.element for items in present if items.element is not None]
+    each = [element_of(items, symbols) for items in present]
+    elements = [element for element in each if element is not None]
     lengths = {items.length for items in present}
     growths = {items.growth for items in present}
     return Items(
@@ -143,7 +158,8 @@ def _insert(_: Attributes, inputs: list[Entry | None], name: str, symbols: Symbo
             known = [*items.known]
             known.insert(position, tensor)
             return Found(items=sequence_of(name, known, symbols))
-    elements = [tensor] if items.element is None else [items.element, tensor]
+    element = element_of(items, symbols)
+    elements = [tensor] if element is None else [element, tensor]
     length = None if items.length is None else items.length + 1
     return Found(items=Items(name, common(f"{name}_element", elements, symbols), length, growth=items.growth + 1))
 
@@ -156,7 +172,7 @@ def _erase(_: Attributes, inputs: list[Entry | None], name: str, symbols: Symbol
             known = [*items.known[:position], *items.known[position + 1 :]]
             return Found(items=sequence_of(name, known, symbols))
     length = None if items.length is None else items.length - 1
-    return Found(items=Items(name, items.element, length, growth=items.growth - 1))
+    return Found(items=Items(name, element_of(items, symbols), length, growth=items.growth - 1))
 
 
 def _at(_: Attributes, inputs: list[Entry | None], name: str, symbols: Symbols) -> Found:
@@ -165,7 +181,7 @@ def _at(_: Attributes, inputs: list[Entry | None], name: str, symbols: Symbols) 
         position = _position(inputs, 1, len(items.known), None)
         if position is not None and 0 <= position < len(items.known):
             return Found(element=items.known[position])
-    return Found(element=items.element)
+    return Found(element=element_of(items, symbols))
 
 
 def _length(_: Attributes, inputs: list[Entry | None], name: str, symbols: Symbols) -> Found:
@@ -207,20 +223,20 @@ def _repeated(name: str, element: Entry, length: Dim) -> Items:
 
 
 def _concat(attributes: Attributes, inputs: list[Entry | None], name: str, symbols: Symbols) -> Found | None:
-    items = _sequence(inputs, name)
-    element = items.element
-    if element is None or element.shape is None:
+    items, new_axis = _sequence(inputs, name), bool(attributes.get("new_axis", 0))
+    first = items.known[0] if items.known else items.element
+    if first is None or first.shape is None:
         return None
-    shape, new_axis = list(element.shape), bool(attributes.get("new_axis", 0))
-    rank = len(shape) + new_axis
-    axis = int(attributes["axis"]) % max(rank, 1)
+    shape = list(first.shape)
+    axis = int(attributes["axis"]) % max(len(shape) + new_axis, 1)
     if new_axis:
         shape.insert(axis, length_of(items, symbols))
-    elif items.known is not None and all(entry.shape is not None for entry in items.known):
+    elif items.known is not None:
+        # Along the other axes all elements agree.
         shape[axis] = sum(entry.shape[axis] for entry in items.known if entry.shape is not None)
     else:
         shape[axis] = shape[axis] * length_of(items, symbols)
-    return Found(element=typed_entry(name, int(element.value.dtype or 0), shape))
+    return Found(element=typed_entry(name, int(first.value.dtype or 0), shape))
 
 
 def _passed_on(_: Attributes, inputs: list[Entry | None], name: str, __: Symbols) -> Found | None:

@@ -14,7 +14,7 @@ import functools
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import onnx
 import onnx_ir as ir
 import onnx_shape_inference as osi
 
-from onnx_aiwq.graph import formula_shapes, own_shapes, sequences
+from onnx_aiwq.graph import contrib_shapes, formula_shapes, ml_shapes, own_shapes, runtime_shapes, sequences
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, ONNX_NUMBERS, Entry
 from onnx_aiwq.graph.folding import evaluate
 from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # The libraries log what they cannot infer; the gap shows in our own report, so their lines would only repeat it.
 logging.getLogger("onnx_shape_inference").setLevel(logging.CRITICAL)
 
+_OWN_RULES = {**own_shapes.RULES, **ml_shapes.RULES, **runtime_shapes.RULES, **contrib_shapes.RULES}
 _OPEN = "aiwq_open"  # begins the placeholders of dimensions that our own rules leave open
 _NONDETERMINISTIC = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -91,12 +92,13 @@ class ShapeEngine:
     def infer(self, call: Call, inputs: Sequence[Entry | None]) -> list[Entry | None]:
         """Entries of the node's outputs, None for outputs that are not asked for."""
         values = [ir.Value(name=name) for name in call.outputs]
-        context = osi.ShapeInferenceContext({**self._opsets, call.domain: call.version})
-        self._infer_by_library(context, call, inputs, values)
-        _infer_by_elements(call, inputs, values)
+        like, given = _as_standard(call, inputs)
+        context = osi.ShapeInferenceContext({**self._opsets, like.domain: like.version})
+        self._infer_by_library(context, like, given, values)
+        _infer_by_elements(like, given, values)
         if any(value.shape is None and value.name and not is_container(value) for value in values):
-            _infer_by_onnx(call, inputs, values)
-        upper = _infer_by_own_rules(call, inputs, values)
+            _infer_by_onnx(like, given, values)
+        upper = _infer_by_own_rules(like, given, values)
         found = None
         if call.domain == "":
             found = sequences.infer(call.proto.op_type, call.plain_attributes, inputs, values[0], self.symbols)
@@ -279,6 +281,16 @@ def _foldable(call: Call, inputs: Sequence[Entry | None], entries: Sequence[Entr
     return all(isinstance(size, int) and size <= FOLDING_LIMIT_ELEMENTS for size in sizes)
 
 
+def _as_standard(call: Call, inputs: Sequence[Entry | None]) -> tuple[Call, Sequence[Entry | None]]:
+    """The operator, and its inputs, that give a variant of it its shape; else the call itself."""
+    found = runtime_shapes.STANDARD.get((call.domain, call.proto.op_type))
+    if found is None:
+        return call, inputs
+    domain, op_type, version, count = found
+    node = onnx.NodeProto(domain=domain, op_type=op_type, output=call.proto.output, attribute=call.proto.attribute)
+    return replace(call, proto=node, version=version), inputs[:count]
+
+
 def is_container(value: ir.Value) -> bool:
     """Whether a value is known to be a sequence, an optional or a map: something that has no shape of its own."""
     return value.type is not None and not isinstance(value.type, ir.TensorType | ir.SparseTensorType)
@@ -295,8 +307,9 @@ def _contain(entry: Entry, found: sequences.Found) -> None:
 def _infer_by_own_rules(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> dict[str, int | None]:
     """Put the shapes of our own rules in; return placeholder -> upper bound of the dimensions that they leave open."""
     facts = own_shapes.Facts(call.plain_attributes, inputs, call.version, len(values))
+    rule = _OWN_RULES.get((call.domain, call.proto.op_type))
     try:
-        shapes = own_shapes.infer(call.proto.op_type, call.domain, facts)
+        shapes = rule(facts) if rule is not None else ()
         if not shapes and call.domain == "":
             shapes = formula_shapes.infer(call.proto.op_type, facts)
     except (ArithmeticError, LookupError, TypeError, ValueError, UndecidableError) as error:
@@ -307,6 +320,9 @@ def _infer_by_own_rules(call: Call, inputs: Sequence[Entry | None], values: list
     for value, shape in zip(values, shapes, strict=False):
         if isinstance(shape, Entry):
             value.type, value.shape = shape.value.type, shape.value.shape
+        elif isinstance(shape, own_shapes.Typed):
+            value.type = ir.TensorType(ir.DataType(shape.number))
+            value.shape = None if shape.dims is None else ir.Shape([_library_dim(dim, upper) for dim in shape.dims])
         elif shape is not None:
             value.shape = ir.Shape([_library_dim(dim, upper) for dim in shape])
     return upper

@@ -54,6 +54,7 @@ class Place:
         declared: tensor name -> type that the file declares in this scope.
         depth: levels entered so far.
         home: scope that constants are named after; all iterations of a loop have one.
+        results: output of the function walked here -> name that the caller gives it.
     """
 
     opsets: Mapping[str, int]
@@ -64,11 +65,12 @@ class Place:
     declared: Mapping[str, onnx.TypeProto] = field(default_factory=dict)
     depth: int = 0
     home: str = ""
+    results: Mapping[str, str] = field(default_factory=dict)
 
     def inside(self, scope: str, *, home: str | None = None, **changes: Any) -> Place:
         """The place one level further in."""
         home = self.home_of(scope) if home is None else home
-        return replace(self, scope=scope, depth=self.depth + 1, home=home, **changes)
+        return replace(self, scope=scope, depth=self.depth + 1, home=home, results={}, **changes)
 
     def home_of(self, scope: str) -> str:
         """The home of a scope within this one."""
@@ -80,6 +82,8 @@ class Place:
 
     def unique(self, name: str) -> str:
         """The name of a tensor of this scope, unique in the model."""
+        if name in self.results:
+            return self.results[name]
         return f"{self.scope}/{name}" if self.scope and name else name
 
 
@@ -140,13 +144,27 @@ class Walk:
         return [entries[value.name] for value in graph.output]
 
     def run_function(
-        self, function: onnx.FunctionProto, call: onnx.NodeProto, inputs: Sequence[Entry | None], place: Place
+        self,
+        function: onnx.FunctionProto,
+        call: onnx.NodeProto,
+        inputs: Sequence[Entry | None],
+        outputs: Sequence[str],
+        place: Place,
     ) -> list[Entry | None]:
-        """Walk the body of a function for one call and return its outputs; inputs that are absent stay absent."""
+        """Walk the body of a function for one call and return its outputs; inputs that are absent stay absent.
+
+        Args:
+            function: the function.
+            call: the node that calls it.
+            inputs: of the call.
+            outputs: unique names of the outputs of the call, "" where one is not asked for.
+            place: within the call.
+        """
         defaults = {attribute.name: attribute for attribute in function.attribute_proto}
         opsets = {domain_of(item.domain): item.version for item in function.opset_import}
         inner = replace(
             place,
+            results={inside: outside for inside, outside in zip(function.output, outputs, strict=False) if outside},
             attributes={**defaults, **{attribute.name: attribute for attribute in call.attribute}},
             opsets={**place.opsets, **opsets},
             declared={value.name: value.type for value in function.value_info},
@@ -273,6 +291,10 @@ class Walk:
             if node.op_type == "Constant":
                 entry = self._constant_node(node, place)
                 if entry is not None:
+                    if math.prod(entry.shape or ()) == 1:
+                        # One number in the graph itself is a setting (an epsilon, a scale); weights are initializers.
+                        entry.origins = frozenset()
+                        self.origins.pop(entry.name, None)
                     self.record(self.name_of(node, place), node, [], [entry], place, constant=True)
                     return [entry]
         return self._run_operator(node, inputs, place)
@@ -285,7 +307,9 @@ class Walk:
                 f"{self.skeleton.label}: function {key[1]!r} calls itself; ONNX has no recursion, export it again"
             )
         self._active.append(key)
-        outputs = self.run_function(self._functions[key], node, inputs, place.inside(self.name_of(node, place)))
+        names = [place.unique(name) for name in node.output]
+        inner = place.inside(self.name_of(node, place))
+        outputs = self.run_function(self._functions[key], node, inputs, names, inner)
         self._active.pop()
         return outputs
 

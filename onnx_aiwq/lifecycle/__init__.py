@@ -1,8 +1,8 @@
 """Life cycles of a deployment (eCAL): a TOML file of data, links, training and inference, as joules per bit.
 
-    life = read_lifecycle(Path("deployment.toml"))
-    result = evaluate(life, network_of(life.model))
-    result.ecal.joules_per_bit
+life = read_lifecycle(Path("deployment.toml"))
+result = evaluate(life, network_of(life.model))
+result.ecal.joules_per_bit
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Forward FLOPs of four architectures in closed form, as the eCAL package 0.1.0 computes them (`compat`), and in general.
+"""Forward FLOPs of four architectures in closed form: as the eCAL package 0.1.0 has them (`compat`), and in general.
 
-The package collapses all widths of a network to that of its input, counts L - 1 layers of L, and never grows the channels
-of its CNN. These functions reproduce that, so that its published outputs can be reproduced; `mlp_flops` and `kan_flops`
+The package collapses all widths of a network to that of its input, counts L - 1 layers of L, and never grows the
+channels of its CNN. These functions reproduce that, so that its outputs can be reproduced; `mlp_flops` and `kan_flops`
 take a list of widths where a network has its own. The FLOPs of a real network are better counted from its ONNX file.
 """
 
@@ -48,7 +48,9 @@ def compat_cnn_flops(convolutions: int = 3, pools: int = 3, rows: int = 10, colu
     total, in_rows, in_columns = 0, rows, columns
 
     def out(size_rows: int, size_columns: int) -> tuple[int, int]:
-        return size_rows - kernel_rows + 2 * (kernel_rows - 1) + 1, size_columns - kernel_columns + 2 * kernel_columns + 1
+        return size_rows - kernel_rows + 2 * (
+            kernel_rows - 1
+        ) + 1, size_columns - kernel_columns + 2 * kernel_columns + 1
 
     for index in range(convolutions - 1):
         out_rows, out_columns = out(in_rows, in_columns)

@@ -1,4 +1,4 @@
-"""The life cycle as numbers: every stage of eCAL (sec. 1.1 to 1.7 of the science notes), in total, per bit, per inference."""
+"""The life cycle as numbers: every stage of eCAL, in total, per bit and per inference (its eq. 3, 4 and 30)."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def _aggregated(costs: Costs, inferences: int) -> Ecal:
 
 
 def _details(costs: Costs, ecal: Ecal, limit: Ecal) -> dict[str, float | None]:
-    """Per bit, without overhead as the paper quotes it; parts of the inference; where eCAL goes with ever more of them."""
+    """Per bit, without overhead as the paper quotes it; parts of the inference; the limit with ever more of them."""
     parts = costs.inference(ecal.inferences)
     bits = costs.inference_bits(ecal.inferences)
 
@@ -280,7 +280,8 @@ def _scope(costs: Costs, inferences: int) -> str:
     life = costs.life
     covered = [stage for stage in (*DEVELOPMENT_STAGES, STORAGE) if stage in costs.development]
     missing = [stage for stage in DEVELOPMENT_STAGES if stage not in costs.development]
-    text = f"{', '.join([*covered, 'inference'])}; {life.data.samples:,} samples, {inferences:,} inferences; {costs.network.name}"
+    numbers = f"{life.data.samples:,} samples, {inferences:,} inferences"
+    text = f"{', '.join([*covered, 'inference'])}; {numbers}; {costs.network.name}"
     return text + (f"; not covered: {', '.join(missing)}" if missing else "")
 
 
@@ -298,7 +299,9 @@ def _basis(costs: Costs) -> dict[str, str]:
             found[stage] = costs.machines[stage].label
     if life.training is not None:
         found["training"] += f"; {life.training.flops_factor:g} forward passes per step, {life.training.epochs} epochs"
-    found["inference"] += f"; {costs.network.name}: {costs.network.flops_per_sample:g} FLOPs, {costs.network.definition}"
+    found["inference"] += (
+        f"; {costs.network.name}: {costs.network.flops_per_sample:g} FLOPs, {costs.network.definition}"
+    )
     if costs.links:
         which = "all hops" if life.conventions.inference_hops == "all" else "the last hop"
         found["inference"] += f"; its data travel {which}"
@@ -318,16 +321,19 @@ def _assumptions(costs: Costs) -> tuple[str, ...]:
     if plain:
         lines.append(f"{', '.join(plain)} on a hardware profile: {FLOP_ON_PROFILE}")
     if "training" in profiled and costs.network.costs is not None and life.training is not None:
-        lines.append(f"training is {life.training.flops_factor:g} forward passes per step, as eCAL assumes; nothing was trained")
+        factor = life.training.flops_factor
+        lines.append(f"training is {factor:g} forward passes per step, as eCAL assumes; no backward pass was counted")
+    values, bits = costs.network.values_per_sample, costs.network.bits_per_value
+    if values and bits and (values, bits) != (costs.values_per_sample, costs.bits_per_value):
+        given = f"[data] says {costs.values_per_sample:,} values of {costs.bits_per_value} bit per sample"
+        lines.append(f"{given}; the inputs of {costs.network.name} have {values:,} of {bits} bit")
     if not life.compute.ways and not all((life.compute.preprocessing, life.compute.training, life.compute.inference)):
         lines.append("[compute] is not given for every stage: the hardware profile of the analysis is assumed there")
     return tuple(lines)
 
 
-def life_cycle_carbon(
-    result: LifeCycleResult, grid: Grid, *, unit: FunctionalUnit = ONE_INFERENCE
-) -> Carbon:
-    """Grams of a life cycle: PUE on what is computed and stored, not on the links; embodied where all hardware has it."""
+def life_cycle_carbon(result: LifeCycleResult, grid: Grid, *, unit: FunctionalUnit = ONE_INFERENCE) -> Carbon:
+    """Grams of a life cycle: PUE on what is computed or stored, not on links; embodied where all hardware has it."""
     costs, ecal = result.costs, result.ecal
     inferred = costs.inference(ecal.inferences)
     collected = costs.development.get("collection")

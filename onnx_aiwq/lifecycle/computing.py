@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onnx_aiwq.energy import estimate
 from onnx_aiwq.errors import PolicyError, suggestion
-from onnx_aiwq.metrics.carbon import COMPONENT, WALL, embodied_share_g
+from onnx_aiwq.metrics.carbon import COMPONENT, embodied_share_g, profile_scope
 from onnx_aiwq.profiles import HardwareProfile, load_profile, peak_figures, processor_names
 from onnx_aiwq.transistors import transistors_per_mac
 from onnx_aiwq.vocabulary import DType
@@ -25,7 +25,8 @@ FLOP_ON_PROFILE = (
 
 
 _CONSTANT_RATE = 1e10
-"""A constant c J/FLOP is c 1e10 W at 1e10 FLOP/s: in this order of arithmetic all 24 published values come out bit for bit."""
+"""A constant c J/FLOP is c 1e10 W at 1e10 FLOP/s: in this order of arithmetic all 24 published values come out bit for
+bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +114,6 @@ class Machine:
         return Spent(joules, joules * factors.low_factor, joules * factors.high_factor, seconds, share)
 
 
-def profile_scope(profile: HardwareProfile) -> str:
-    """`wall` where a profile says that it was measured there, else `component`."""
-    return WALL if profile.provenance.get("scope", "").casefold() == WALL else COMPONENT
-
-
 def machine_of(rate: Rate, *, family: str, default: HardwareProfile | None, utilization: float = 1.0) -> Machine:
     """The machine of a ``[compute]`` table.
 
@@ -170,6 +166,6 @@ def _processor(name: str) -> tuple[str, float, float]:
         return found
     near = suggestion(name, [*own, *processor_names()])
     raise PolicyError(
-        f"[compute] processor {name!r}: no peak rate and TDP known;{near} expected one of {', '.join(own)}, or a processor "
-        "of `aiwq hardware`; watts and flops_per_s give them directly"
+        f"[compute] processor {name!r}: no peak rate and TDP known;{near} expected one of {', '.join(own)}, or a "
+        "processor of `aiwq hardware`; watts and flops_per_s give them directly"
     )

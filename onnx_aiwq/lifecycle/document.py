@@ -174,7 +174,9 @@ class Rate(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Rate:
         if len(self.ways) > 1:
-            raise ValueError(f"give one of joules_per_flop, watts and flops_per_s, processor, hardware; found {self.ways}")
+            raise ValueError(
+                f"give one of joules_per_flop, watts and flops_per_s, processor, hardware; found {self.ways}"
+            )
         if (self.watts is None) != (self.flops_per_s is None):
             raise ValueError("watts and flops_per_s belong together: peak power over peak rate")
         if self.peak_share != 1.0 and self.watts is None and self.processor is None:
@@ -193,7 +195,7 @@ class StageRate(Rate):
 
 
 class Compute(Rate):
-    """``[compute]``: for all stages, and ``[compute.STAGE]`` for one; evaluation is computed as training is unless given."""
+    """``[compute]``: for all stages, and ``[compute.STAGE]`` for one; evaluation as training unless given."""
 
     preprocessing: StageRate | None = None
     training: StageRate | None = None
@@ -228,7 +230,7 @@ class Model(Section):
 
 
 class Conventions(Section):
-    """``[conventions]``: the authors' coding choices, as published unless given; see `onnx_aiwq.lifecycle.links.Coding`.
+    """``[conventions]``: coding choices of the authors, as published unless given; see `lifecycle.links.Coding`.
 
     Attributes:
         layer_terms: `every_layer` as published, or `equation_3`.

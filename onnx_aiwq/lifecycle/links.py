@@ -1,6 +1,6 @@
-"""Data collection: the energy of sending bits over hops with a protocol stack each (eCAL eq. 3 and 4), and storage.
+"""Data collection: energy of sending bits over hops with a protocol stack each (eCAL eq. 3 and 4), and of storage.
 
-As the authors published it (the default), a payload of B_0 bits grows from layer to layer and each layer charges all terms:
+As the authors published it (the default), a payload of B_0 bits grows from layer to layer, and each charges all terms:
 
     B_l  = B_(l-1) + int(B_(l-1) o_data) + int(B_(l-1) o_control)                application, ..., physical
     E    = sum_l B_l (e_send + e_receive + N_device P_device + N_gateway P_gateway) / (1 - p_failure)
@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from typing import Literal
 
@@ -87,10 +87,7 @@ PUBLISHED = Coding()
 def known_protocols() -> dict[str, Protocol]:
     """The authors' protocols, by name."""
     text = (resources.files("onnx_aiwq") / "data" / "protocols.csv").read_text(encoding="utf-8")
-    numbers = (
-        "data_overhead control_overhead send_j_per_bit receive_j_per_bit device_cycles_per_bit device_j_per_cycle "
-        "gateway_cycles_per_bit gateway_j_per_cycle"
-    ).split()
+    numbers = [field.name for field in fields(Protocol) if field.name not in ("name", "layer", "source")]
     return {
         row["name"]: Protocol(
             name=row["name"],

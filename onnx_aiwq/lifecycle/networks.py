@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,8 @@ def network_of(model: Model, folder: Path | None = None) -> Network:
     path = Path(model.file or "")
     graph = load(path if path.is_absolute() or folder is None else folder / path, bind=model.bind)
     costs = count_graph(graph, weigh=transistor_operations)
-    return counted_network(graph, costs, flops=model.flops, samples_per_run=model.samples_per_run)
+    network = counted_network(graph, costs, flops=model.flops, samples_per_run=model.samples_per_run)
+    return replace(network, warnings=_gaps(graph, costs))
 
 
 def counted_network(
@@ -77,12 +78,6 @@ def counted_network(
     for cost in costs:
         total = total + (cost.counts or Counts())
     number = 2 * total.macs if flops == "macs" else sum(total.basic_operations().values())
-    warnings = [
-        f"{name} is not bound and taken as {value}; bind it with [model] bind" for name, value in graph.assumed_bindings.items()
-    ]
-    unsupported = sorted({cost.operator.op_type for cost in costs if cost.status is Status.UNSUPPORTED})
-    if unsupported:
-        warnings.append(f"operators without a count are in no total: {', '.join(unsupported)}")
     values, bits = _input_size(graph, samples_per_run)
     return Network(
         name=str(graph.model.path.name if graph.model.path is not None else "model in memory"),
@@ -92,8 +87,19 @@ def counted_network(
         samples_per_run=samples_per_run,
         values_per_sample=values,
         bits_per_value=bits,
-        warnings=tuple(warnings),
     )
+
+
+def _gaps(graph: Graph, costs: Sequence[NodeCost]) -> tuple[str, ...]:
+    """What is assumed of a counted model, one line each."""
+    lines = [
+        f"{name} is not bound and taken as {value}; bind it with [model] bind"
+        for name, value in graph.assumed_bindings.items()
+    ]
+    unsupported = sorted({cost.operator.op_type for cost in costs if cost.status is Status.UNSUPPORTED})
+    if unsupported:
+        lines.append(f"operators without a count are in no total: {', '.join(unsupported)}")
+    return tuple(lines)
 
 
 def _input_size(graph: Graph, samples_per_run: int) -> tuple[int | None, int | None]:

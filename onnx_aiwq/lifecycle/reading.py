@@ -1,4 +1,4 @@
-"""Reading a life cycle file: what is wrong with it is one line that names the key, its line and what may stand there."""
+"""Reading a life cycle file: what is wrong is told in one line, with the key, its line and what may stand there."""
 
 from __future__ import annotations
 
@@ -139,7 +139,11 @@ def _explain(problem: Mapping[str, Any], path: Sequence[int | str]) -> str:
         return "missing; the file cannot do without it"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']+)'", context["expected"])
-        return f"found {found}; expected one of {', '.join(allowed)};{suggestion(str(problem['input']), allowed)}".rstrip(";")
+        return (
+            f"found {found}; expected one of {', '.join(allowed)};{suggestion(str(problem['input']), allowed)}".rstrip(
+                ";"
+            )
+        )
     if kind == "value_error":
         return str(context["error"])
     if kind in ("model_type", "model_attributes_type"):

@@ -10,8 +10,8 @@ Method = Literal["zscore", "minmax", "gadf", "none"]
 def preprocessing_flops(method: Method, samples: int, values_per_sample: int) -> float:
     """FLOPs of preparing some samples; n values in all, T per sample.
 
-    z-score 6 n + 1 (mean n, deviation 3 n + 1, apply 2 n); min-max 2 n + 1; GADF (2 n + 1) + (5 T + T^2) per sample, with
-    the scaling counted once as the authors' code does.
+    z-score 6 n + 1 (mean n, deviation 3 n + 1, apply 2 n); min-max 2 n + 1; GADF (2 n + 1) + (5 T + T^2) per sample,
+    with the scaling counted once as the authors' code does.
     """
     values = samples * values_per_sample
     if method == "zscore":

@@ -26,7 +26,7 @@ from onnx_aiwq.units import JOULES_PER_KWH
 
 if TYPE_CHECKING:
     from onnx_aiwq.metrics.hourly import HourlyIntensity
-    from onnx_aiwq.profiles import Embodied
+    from onnx_aiwq.profiles import Embodied, HardwareProfile
 
 SECONDS_PER_YEAR = 31_557_600  # a Julian year of 365.25 days
 GRAMS_PER_KG = 1000.0
@@ -140,6 +140,9 @@ class Carbon:
     covers: str
     warnings: tuple[str, ...]
 
+    def _per_unit(self, grams: float | None) -> float | None:
+        return None if grams is None else grams / self.inferences * self.unit.inferences
+
     def to_dict(self) -> dict[str, object]:
         """The ``carbon`` object of the JSON report."""
         grid = self.grid
@@ -154,7 +157,12 @@ class Carbon:
             "embodied_g": self.embodied_g,
             "total_g": self.total_g,
             "sci_g_per_inference": self.sci_g_per_inference,
-            "sci": {"per": self.unit.name, "inferences": self.unit.inferences, "g": self.sci_g},
+            "sci": {
+                "per": self.unit.name,
+                "inferences": self.unit.inferences,
+                "g": self.sci_g,
+                "operational_g": self._per_unit(self.operational_g),
+            },
             "hour": grid.hour,
             "pue_source": grid.pue_source,
             "embodied_source": self.embodied_source,
@@ -189,8 +197,8 @@ def resolve_grid(
     chosen_pue, pue_source = _pue(region, pue)
     code = None if region is None else region.code
     if hourly is not None:
-        when = "mean of 24 hours" if hour is None else f"hour {hour}"
-        source = f"{hourly.source} (--carbon-profile), {when}"
+        when = "mean of 24 hours" if hour is None else f"at hour {hour}"
+        source = f"{hourly.source} ({when}; --carbon-profile)"
         return Grid(code, hourly.at(hour), None, None, source, chosen_pue, pue_source, hour)
     if intensity_g_per_kwh is not None:
         return Grid(code, intensity_g_per_kwh, None, None, "given with --carbon-intensity", chosen_pue, pue_source)
@@ -343,6 +351,11 @@ def footprint(
         covers=covers,
         warnings=tuple(warnings),
     )
+
+
+def profile_scope(profile: HardwareProfile) -> str:
+    """`WALL` where a profile says in its provenance that it was measured there, else `COMPONENT`."""
+    return WALL if profile.provenance.get("scope", "").casefold() == WALL else COMPONENT
 
 
 def embodied_share_g(embodied: Embodied, seconds: float) -> float:

@@ -6,8 +6,8 @@ Chou et al., "Energy Cost of AI Life cycle", IEEE JSAC 44, 2026 (doi 10.1109/JSA
     joules_per_bit = joules / (bits of the development data + bits of the inferences)
 
 with development E_D = collection + storage + preprocessing + training + evaluation and gamma inferences. A stage that a
-life cycle does not cover is None, never 0. `aggregate` is the whole metric for any set of stages; `inference_only` is the
-life cycle of a model about which nothing but its inference is known; `onnx_aiwq.lifecycle` computes the stages.
+life cycle does not cover is None, never 0. `aggregate` is the whole metric for any set of stages; `inference_only` is
+the life cycle of a model about which nothing but its inference is known; `onnx_aiwq.lifecycle` computes the stages.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Ecal:
         joules_per_bit: J/bit; None where there is no bit.
         development_j: of the covered development stages, overhead not included, J; None where none is covered.
         inference_j: of all inferences, overhead not included, J; None where it is not covered.
-        by_stage: joules of each of `STAGES`, None where a stage is not covered; with `STORAGE` and `VIRTUALIZATION` (the
-            overhead gamma_v on all others) where there are any. `joules` is their sum.
+        by_stage: joules of each of `STAGES`, None where a stage is not covered; with `STORAGE` and `VIRTUALIZATION`
+            (the overhead gamma_v on all others) where there are any. `joules` is their sum.
         break_even_inferences: number of inferences that cost as much as the development; None where either is unknown.
         inferences: number of inferences.
         scope: what the life cycle covers, in words.

@@ -52,8 +52,8 @@ def read_hourly(path: Path) -> HourlyIntensity:
     """Read an hourly profile.
 
     Raises:
-        PolicyError: if the file cannot be read, or an hour is missing, given twice, outside 0 to 23, or its intensity is
-            no number from 0 to `HIGHEST_INTENSITY_G_PER_KWH`; the message names the line.
+        PolicyError: if the file cannot be read, or an hour is missing, given twice, outside 0 to 23, or its intensity
+            is no number from 0 to `HIGHEST_INTENSITY_G_PER_KWH`; the message names the line.
     """
     rows = csv.DictReader(_text(path).splitlines())
     names = [name.strip() for name in rows.fieldnames or ()]

@@ -36,9 +36,9 @@ def landauer_bound(
 ) -> LandauerBound:
     """The Landauer bound of a count; `compute_j` is the arithmetic energy to compare with, J.
 
-    A count does not know which operator a compare belongs to, so each loses 2n - 1 bits here. AIWQ's ReLU loses n bits for
-    each negative input only, f n i_r; `onnx_aiwq.energy.estimate`, which sees the operators, charges a Relu so, with f
-    one half unless given.
+    A count does not know which operator a compare belongs to, so each loses 2n - 1 bits here. AIWQ's ReLU loses n bits
+    for each negative input only, f n i_r; `onnx_aiwq.energy.estimate`, which sees the operators, charges a Relu so,
+    with f one half unless given.
 
     Raises:
         PolicyError: if the temperature is not a positive number.

@@ -1,7 +1,7 @@
 """AI work quantization (AIWQ): a workload score of model, hardware and task, and the human side.
 
-Sharma, Bidollahkhani, Kunkel, "AI Work Quantization Model", eq. 12 to 40; natural logarithms throughout (the ratios make
-the base irrelevant). Equations 21 to 29 of the paper repeat 11 to 20.
+Sharma, Bidollahkhani, Kunkel, "AI Work Quantization Model", eq. 12 to 40; natural logarithms throughout (the ratios
+make the base irrelevant). Equations 21 to 29 of the paper repeat 11 to 20.
 
     C_AI = E_comp + E_data + C_sys                                                             (eq. 16, 26)
     C_sys = static power x runtime / utilization + (PUE - 1) x (E_comp + E_data + static part)  (eq. 15, 25)
@@ -36,8 +36,8 @@ AW_REL_NOTE = (
     "than 1, although the paper's text calls a value above 1 underperformance"
 )
 IMPACT_NOTE = (
-    "AI impact divides the AI workload of AIWQ eq. 39 by human hours, as eq. 40 and the paper's examples do; eq. 35 divides "
-    "AW_act instead"
+    "AI impact divides the AI workload of AIWQ eq. 39 by human hours, as eq. 40 and the paper's examples do; eq. 35 "
+    "divides AW_act instead"
 )
 UNIT_CLAIM_NOTE = (
     "the paper states that 1 AI workload unit is 12 to 14 human hours; that cannot be derived from its own figures and "

@@ -96,6 +96,10 @@ def region_text(region: Region, form: str, width: int | None) -> str:
         ("intensity", f"{region.intensity_g_per_kwh:g} gCO2e/kWh"),
         ("year", str(region.year)),
         ("vintage", region.vintage),
+        *(
+            (f"{figure.year} electricity", f"{figure.intensity_g_per_kwh:g} gCO2e/kWh in the {figure.vintage} vintage")
+            for figure in region.figures[1:]
+        ),
         ("basis", region.basis),
         ("PUE", "not given" if region.pue is None else f"{region.pue:g} (provider average)"),
         ("source", region.source),

@@ -69,7 +69,7 @@ def facts(report: Report) -> Iterator[tuple[str, str, str]]:
     yield from _energy_facts(report["energy"])
     yield from _workload_facts(report["workload"])
     yield from _ecal_facts(report["ecal"])
-    yield from _carbon_facts(report["carbon"])
+    yield from carbon_facts(report["carbon"])
 
 
 def _model_facts(report: Report) -> Iterator[tuple[str, str, str]]:
@@ -99,30 +99,70 @@ def _energy_facts(energy: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     level = f"{energy['interval']:.0%} interval"
     yield (
         "energy",
-        f"{format_si(energy['joules'], 'J')} ({_between(energy, 'joules', 'J')})",
+        f"{format_si(energy['joules'], 'J')}{_between(energy, 'joules', 'J')}",
         f"per inference, {level}; {energy['source']}: {plain(energy['hardware_name'])}",
     )
     yield (
         "time",
-        f"{format_si(energy['seconds'], 's')} ({_between(energy, 'seconds', 's')})",
+        f"{format_si(energy['seconds'], 's')}{_between(energy, 'seconds', 's')}",
         f"per inference, {level}; {energy['source']}",
     )
     shares = ", ".join(f"{name} {format_si(energy[f'{name}_j'], 'J')}" for name in ("compute", "data", "system"))
     eta = "unknown" if energy["eta_comp"] is None else f"{energy['eta_comp']:.3g}"
-    yield "split", shares, f"AIWQ eq. 12-16; {eta} x the Landauer bound of {format_si(energy['landauer_j'], 'J')}"
+    used = "" if energy["utilization"] == 1 else f", static power over {energy['utilization']:g} utilization"
+    kelvin = "" if energy["temperature_k"] == 300 else f" at {energy['temperature_k']:g} K"
+    bound = f"{eta} x the Landauer bound of {format_si(energy['landauer_j'], 'J')}{kelvin}"
+    yield "split", shares, f"AIWQ eq. 12-16{used}; {bound}"
 
 
 def _between(values: Mapping[str, Any], key: str, unit: str) -> str:
-    return f"{format_si(values[f'{key}_low'], unit)} to {format_si(values[f'{key}_high'], unit)}"
+    low, high = values[f"{key}_low"], values[f"{key}_high"]
+    return "" if low is None or high is None else f" ({format_si(low, unit)} to {format_si(high, unit)})"
 
 
 def _workload_facts(workload: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    outside = f", ExtFactor {_number(workload['ext_factor'])}" if workload["ext_factor"] else ""
     yield (
         "workload",
         f"AW_base {_number(workload['aw_base'])}, CompRes {_number(workload['comp_res'])}, "
-        f"Data IO {_number(workload['data_io'])}",
-        "AIWQ eq. 30-33; a relative score, its units are mixed",
+        f"Data IO {_number(workload['data_io'])}{outside}",
+        "AIWQ eq. 30-33; a relative score, its units are mixed" + _without(workload["comp_res_missing"]),
     )
+    if workload["aw_act"] is not None:
+        yield (
+            "measured run",
+            f"AW_act {_number(workload['aw_act'])}, AW_rel {_number(workload['aw_rel'])}",
+            "AIWQ eq. 33-34; by the equations a slower run gives less than 1, though the paper's text says the reverse",
+        )
+    cost = workload["resource_cost"]
+    if cost is not None and cost["pue"] != 1:
+        yield (
+            "C_AI",
+            f"{format_si(cost['joules'], 'J')}, of it C_sys {format_si(cost['system_j'], 'J')}",
+            f"AIWQ eq. 15-16, per inference at the facility: (PUE - 1) adds {format_si(cost['pue_j'], 'J')}",
+        )
+    if workload["human"]["hours"] is not None:
+        yield from _human_facts(workload)
+
+
+def _without(missing: list[str]) -> str:
+    return f"; CompRes without {', '.join(missing)}" if missing else ""
+
+
+def _human_facts(workload: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    human = workload["human"]
+    yield (
+        "human",
+        f"{human['hours']:.4g} h, {format_si(human['energy_j'], 'J')} of a brain at 21.5 W; "
+        f"AI impact {_number(workload['ai_impact'])}",
+        "AIWQ eq. 36, 39, 40; the paper's '1 unit is 12 to 14 human hours' does not follow from its figures",
+    )
+    if human["saving"] is not None:
+        yield (
+            "saving",
+            f"{human['saving']:.6g} in the currency of the hourly cost; impact {_number(human['impact'])} per J",
+            "AIWQ eq. 18-20: hours saved x cost, over C_AI",
+        )
 
 
 def _ecal_facts(ecal: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -133,24 +173,42 @@ def _ecal_facts(ecal: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         f"over {format_si(ecal['bits'], 'bit')})",
         f"{format_count(ecal['inferences'])} inference(s); stages covered: {covered or 'none'}",
     )
+    if ecal["development_j"] is not None:
+        even = ecal["break_even_inferences"]
+        yield (
+            "life cycle",
+            f"development {format_si(ecal['development_j'], 'J')}, inference {format_si(ecal['inference_j'], 'J')}",
+            "break-even unknown" if even is None else f"break-even at {even:,.0f} inferences; without virtualization",
+        )
 
 
-def _carbon_facts(carbon: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def carbon_facts(carbon: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Rows of a ``carbon`` object: grams with grid, year, vintage and PUE, and the SCI per functional unit."""
     embodied = carbon["embodied_g"]
-    grid = plain(carbon["region"] or "given intensity")
-    when = f" ({carbon['year']} electricity, {plain(carbon['vintage'])} vintage)" if carbon["year"] else ""
     whole = f"embodied {format_si(embodied, 'g')}" if embodied is not None else "embodied unknown"
     yield (
         "CO2e",
         f"operational {format_si(carbon['operational_g'], 'g')}, {whole}",
-        f"{grid}: {carbon['intensity_g_per_kwh']:g} g/kWh{when}; PUE {carbon['pue']:g}; "
-        + _short_source(carbon["source"]),
+        f"{_grid(carbon)}; PUE {carbon['pue']:g}; {carbon['scope']} energy; {_short_source(carbon['source'])}",
     )
+    unit = carbon["sci"]
+    if unit["inferences"] != 1 or carbon["covers"] != "inference":
+        yield (
+            "SCI",
+            f"{format_si(unit['g'], 'g')} per {unit['per']}, operational {format_si(unit['operational_g'], 'g')}",
+            f"ISO/IEC 21031: (E x I + M) per R; {carbon['covers']}",
+        )
+
+
+def _grid(carbon: Mapping[str, Any]) -> str:
+    place = plain(carbon["region"] or "given intensity")
+    when = f" ({carbon['year']} electricity, {plain(carbon['vintage'])} vintage)" if carbon["year"] else ""
+    return f"{place}: {carbon['intensity_g_per_kwh']:g} g/kWh{when}"
 
 
 def _short_source(source: str) -> str:
     """The data set alone; `aiwq regions NAME` shows where the copy comes from."""
-    return plain(re.split(r"[,;] | via ", source)[0])
+    return plain(source if source.endswith("--carbon-profile)") else re.split(r"[,;] | via ", source)[0])
 
 
 def _number(value: float | None) -> str:

@@ -30,7 +30,7 @@ def test_inference_alone() -> None:
 
 def test_report_object_has_the_keys_of_the_contract() -> None:
     report = inference_only(1.0, 8).to_dict()
-    assert list(report) == (
+    assert list(report)[:7] == (
         ["joules", "bits", "joules_per_bit", "development_j", "inference_j", "by_stage", "break_even_inferences"]
     )
     assert isinstance(report["by_stage"], dict)
@@ -61,8 +61,8 @@ def test_inferences_out_of_range(inferences: int) -> None:
 
 
 def test_unknown_stage_and_bad_overhead() -> None:
-    with pytest.raises(PolicyError, match="storage"):
-        aggregate({"storage": 1.0}, bits=1, inferences=1, scope="")
+    with pytest.raises(PolicyError, match="deployment"):
+        aggregate({"deployment": 1.0}, bits=1, inferences=1, scope="")
     with pytest.raises(PolicyError, match="overhead"):
         aggregate({}, bits=1, inferences=1, scope="", overhead_share=-0.1)
 
@@ -81,3 +81,29 @@ def test_the_total_is_that_of_its_parts(training: float, inference: float, count
     assert result.break_even_inferences is not None
     # At the break-even, that many inferences cost what development cost.
     assert inference / count * result.break_even_inferences == pytest.approx(training)
+
+
+def test_storage_and_virtualization_are_stages_where_there_are_any() -> None:
+    bare = aggregate({"training": 2.0, "inference": 1.0}, bits=8, inferences=1, scope="")
+    assert list(bare.by_stage) == ["collection", "preprocessing", "training", "evaluation", "inference"]
+    full = aggregate(
+        {"training": 2.0, "storage": 1.0, "inference": 1.0}, bits=8, inferences=1, scope="", overhead_share=0.5
+    )
+    assert full.by_stage["storage"] == 1.0
+    assert full.by_stage["virtualization"] == pytest.approx(2.0)
+    assert full.development_j == pytest.approx(3.0)
+    assert full.joules == pytest.approx(sum(joules for joules in full.by_stage.values() if joules is not None))
+
+
+def test_an_unknown_stage_leaves_no_total_and_nothing_covered_is_no_zero() -> None:
+    unknown = inference_only(None, 8)
+    assert (unknown.joules, unknown.joules_per_bit, unknown.inference_j, unknown.joules_low) == (None,) * 4
+    half = aggregate({"collection": 1.0}, bits=8, inferences=1, scope="", unknown=("training", "inference"))
+    assert (half.joules, half.development_j) == (None, None)
+    assert aggregate({}, bits=8, inferences=1, scope="").joules is None
+
+
+def test_an_interval_scales_with_the_inferences_and_holds_the_total() -> None:
+    result = inference_only(2.0, 8, 10, spread_j=(1.0, 5.0), basis="datasheet: X")
+    assert (result.joules_low, result.joules, result.joules_high) == (10.0, 20.0, 50.0)
+    assert result.basis == {"inference": "datasheet: X"}

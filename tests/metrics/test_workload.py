@@ -8,17 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_aiwq.energy import EnergyEstimate, estimate
 from onnx_aiwq.errors import PolicyError
 from onnx_aiwq.metrics.workload import (
     HumanTask,
     Network,
     ai_workload,
     comp_res,
+    comp_res_figures,
     data_io,
     estimate_workload,
     human_energy_j,
+    resource_cost,
 )
-from onnx_aiwq.profiles import CompResFigures
+from onnx_aiwq.operations.counting import NodeCost, Status
+from onnx_aiwq.profiles import CompResFigures, load_profile
+from onnx_aiwq.vocabulary import Counts, DType, Operator
 
 MNIST_HOURS = 67 / 3600
 SISD = CompResFigures(cpu_gips=40, ram_gt_per_s=5, gpu_gips=0, storage_gb_per_s=0.5)
@@ -103,7 +108,9 @@ def test_unknown_bits_and_no_time_give_none() -> None:
 
 def test_report_object_has_the_keys_of_the_contract() -> None:
     report = estimate_workload(SISD, input_bits=8, output_bits=8, seconds=1).to_dict()
-    assert list(report) == ["comp_res", "data_io", "ext_factor", "aw_base", "aw_act", "aw_rel", "ai_impact", "human"]
+    keys = ["comp_res", "data_io", "ext_factor", "aw_base", "aw_act", "aw_rel", "ai_impact", "human"]
+    assert list(report)[: len(keys)] == keys
+    assert report["notes"]
     assert report["human"] == {"hours": None, "energy_j": None, "saving": None, "impact": None}
 
 
@@ -142,3 +149,71 @@ def test_data_io_grows_and_is_1_at_the_scale(first: int, second: int) -> None:
     assert data_io(first + 1, second) >= data_io(first, second)
     assert data_io(10**12, 0) == pytest.approx(1.0)
     assert data_io(0, 0) == 0.0
+
+
+# --- the energy side ---------------------------------------------------------------------------------------------
+
+
+def spent(utilization: float = 1.0) -> EnergyEstimate:
+    operator = Operator("n", "MatMul", "", 13, (), (), {})
+    counts = Counts.of(DType.FLOAT, mul=10**9, add=10**9, macs=10**9)
+    cost = NodeCost(operator, Status.COUNTED, "dense", counts, 10**7, 10**6)
+    return estimate([cost], load_profile("reference-cpu"), utilization=utilization)
+
+
+def test_human_energy_is_the_papers_watt_hours() -> None:
+    # Eq. 36 and 37: 21.5 W x 67 s = 1440.5 J = 0.40 Wh.
+    assert human_energy_j(MNIST_HOURS) / 3600 == pytest.approx(0.40, abs=5e-4)
+
+
+def test_resource_cost_is_the_sum_of_its_parts() -> None:
+    energy = spent()
+    assert None not in (energy.compute_j, energy.data_j, energy.system_j, energy.joules)
+    plain = resource_cost(energy)
+    assert plain.joules == pytest.approx(energy.joules)
+    assert plain.pue_j == 0.0
+    facility = resource_cost(energy, 1.5)
+    assert facility.pue_j == pytest.approx(0.5 * (energy.joules or 0.0))
+    assert facility.system_j == pytest.approx((energy.system_j or 0.0) + (facility.pue_j or 0.0))
+    assert facility.joules == pytest.approx(
+        (facility.compute_j or 0.0) + (facility.data_j or 0.0) + (facility.system_j or 0.0)
+    )
+    assert resource_cost(spent(0.25), 1.5).static_j == pytest.approx(4 * (energy.system_j or 0.0))
+
+
+def test_the_human_impact_divides_by_the_resource_cost_of_the_facility() -> None:
+    cost = resource_cost(spent(), 2.0)
+    task = HumanTask(hours=2, cost_per_hour=10)
+    human = estimate_workload(SISD, input_bits=1, output_bits=1, seconds=1, human=task, cost=cost).human
+    assert human.impact == pytest.approx(20 / (cost.joules or 0.0))
+
+
+def test_unknown_energy_is_an_unknown_resource_cost() -> None:
+    nobody = NodeCost(Operator("n", "Foo", "acme", 1, (), (), {}), Status.UNSUPPORTED, "?", None, None, None)
+    cost = resource_cost(estimate([nobody], load_profile("reference-cpu")), 1.5)
+    assert (cost.joules, cost.system_j, cost.pue_j) == (None, None, None)
+    blind = estimate_workload(SISD, input_bits=8, output_bits=8, seconds=None, cost=cost, human=HumanTask(1.0, 0, 5.0))
+    assert (blind.aw_base, blind.ai_workload, blind.ai_impact, blind.human.impact) == (None, None, None, None)
+
+
+# --- given figures -----------------------------------------------------------------------------------------------
+
+
+def test_figures_given_take_the_place_of_the_profiles() -> None:
+    assert comp_res_figures(SISD) == SISD
+    figures = comp_res_figures(SISD, {"gpu_gips": 60.0, "cpu_gips": 100.0})
+    assert (figures.cpu_gips, figures.ram_gt_per_s, figures.gpu_gips) == (100.0, 5, 60.0)
+    with pytest.raises(PolicyError, match=r"'gpu_gips'"):
+        comp_res_figures(SISD, {"gpu_gip": 1.0})
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(PolicyError, match="--comp-res"):
+            comp_res_figures(SISD, {"gpu_gips": wrong})
+
+
+@pytest.mark.parametrize(
+    "field", ["latency_s", "bandwidth_bits_per_s", "latency_weight_per_s", "bandwidth_weight_s_per_bit"]
+)
+@pytest.mark.parametrize("wrong", [-1.0, math.nan, math.inf])
+def test_bad_network(field: str, wrong: float) -> None:
+    with pytest.raises(PolicyError, match="network"):
+        Network(**{field: wrong})

@@ -1,0 +1,121 @@
+"""`aiwq lifecycle`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onnx_aiwq.cli import options as opt
+from onnx_aiwq.cli.streams import shown_progress, table_width, warn, write
+from onnx_aiwq.errors import PolicyError
+
+if TYPE_CHECKING:
+    from onnx_aiwq.lifecycle import LifeCycleResult
+    from onnx_aiwq.metrics.carbon import FunctionalUnit, Grid
+
+
+def lifecycle(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="TOML file of the life cycle.")] = None,
+    example: Annotated[bool, typer.Option("--example", help="Print a commented life cycle file and exit.")] = False,
+    region: opt.Region = None,
+    carbon_intensity: opt.Intensity = None,
+    carbon_profile: opt.CarbonProfile = None,
+    hour: opt.Hour = None,
+    pue: opt.Pue = None,
+    per: opt.Per = "inference",
+    inferences_per_request: opt.InferencesPerRequest = None,
+    inferences_per_user: opt.InferencesPerUser = None,
+    utilization: opt.Utilization = 1.0,
+    inferences: Annotated[
+        int | None, typer.Option("--inferences", metavar="N", help="Inferences, instead of the file's.")
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option("--sweep-inferences", metavar="FROM:TO:xF", help="Vary the inferences, by factor xF or step +S."),
+    ] = None,
+    form: opt.Format = "table",
+    output: opt.Output = None,
+) -> None:
+    """Energy of a whole deployment (eCAL): collection, training and inference, as a TOML file describes it."""
+    from onnx_aiwq import lifecycle as cycles
+    from onnx_aiwq.metrics.carbon import functional_unit
+    from onnx_aiwq.render.lifecycle import render_life_cycle
+
+    opt.choose("--format", form, opt.FORMATS)
+    if example:
+        write(cycles.example_text(), output)
+        return
+    if file is None:
+        raise PolicyError("lifecycle needs a FILE; `aiwq lifecycle --example` prints one to start from")
+    counts = None if sweep is None else opt.parse_range("--sweep-inferences", sweep)
+    unit = functional_unit(per, opt.per_unit(per, inferences_per_request, inferences_per_user))
+    grid = _grid(region, carbon_intensity, carbon_profile, hour, pue)
+    life = cycles.read_lifecycle(file)
+    if life.model is None:
+        raise PolicyError(
+            f"{file}: [model]: missing; give forward_flops or file, or run `aiwq analyze MODEL --lifecycle {file}`"
+        )
+    with shown_progress() as progress:
+        progress("counting the model")
+        network = cycles.network_of(life.model, file.parent)
+        result = cycles.evaluate(life, network, inferences=inferences, utilization=utilization)
+        document = _document(result, grid, unit, counts)
+    write(render_life_cycle(document, form, table_width()), output)
+    warn(document["warnings"])
+
+
+def _grid(
+    region: str | None, intensity: float | None, profile: Path | None, hour: int | None, pue: float | None
+) -> Grid | None:
+    """The electricity; None where nothing of it was asked for, and then there are no grams."""
+    from onnx_aiwq.metrics.carbon import resolve_grid
+    from onnx_aiwq.metrics.hourly import read_hourly
+    from onnx_aiwq.metrics.regions import find_region
+
+    if region is None and intensity is None and profile is None and hour is None and pue is None:
+        return None
+    return resolve_grid(
+        region=None if region is None else find_region(region),
+        intensity_g_per_kwh=intensity,
+        hourly=None if profile is None else read_hourly(profile),
+        hour=hour,
+        pue=pue,
+    )
+
+
+def _document(
+    result: LifeCycleResult, grid: Grid | None, unit: FunctionalUnit, counts: list[int] | None
+) -> dict[str, Any]:
+    from onnx_aiwq.lifecycle import life_cycle_carbon
+
+    carbon = None if grid is None else life_cycle_carbon(result, grid, unit=unit)
+    document: dict[str, Any] = {
+        "ecal": result.ecal.to_dict(),
+        "carbon": None if carbon is None else carbon.to_dict(),
+        "warnings": [*result.warnings, *(() if carbon is None else carbon.warnings)],
+    }
+    if counts is not None:
+        document["sweep"] = [_point(result, count, grid, unit) for count in counts]
+    return document
+
+
+def _point(result: LifeCycleResult, count: int, grid: Grid | None, unit: FunctionalUnit) -> dict[str, Any]:
+    from dataclasses import replace
+
+    from onnx_aiwq.lifecycle import ecal_at, life_cycle_carbon
+
+    ecal = ecal_at(result.costs, count)
+    carbon = None if grid is None else life_cycle_carbon(replace(result, ecal=ecal), grid, unit=unit)
+    limit = ecal.details["limit_j_per_bit"]
+    return {
+        "inferences": count,
+        "joules": ecal.joules,
+        "bits": ecal.bits,
+        "joules_per_bit": ecal.joules_per_bit,
+        "over_limit": ecal.joules_per_bit / limit if ecal.joules_per_bit is not None and limit else None,
+        "development_j": ecal.development_j,
+        "inference_j": ecal.inference_j,
+        "operational_g": None if carbon is None else carbon.operational_g,
+    }
