@@ -28,9 +28,8 @@ import torch
 import transformers
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from torch import Tensor, nn
-
 from skeleton import strip_weights
+from torch import Tensor, nn
 
 FOLDER = Path(__file__).resolve().parent
 SEED = 20240613

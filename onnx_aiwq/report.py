@@ -115,12 +115,12 @@ class Report:
             return ""
         return symbolic_cost(self.graph, self.costs, self.count)
 
-    def at(self, **dimensions: int) -> dict[str, Any]:
+    def at(self, /, **dimensions: int) -> dict[str, Any]:
         """Totals, joules and seconds for other values of the unbound dimensions, from the formulas alone.
 
         Args:
-            dimensions: value by name; a dimension that is not given is 1. Names that are no identifiers are given as
-                ``report.at(**{"batch size": 8})``.
+            dimensions: value by name; one that is not given keeps the value that the report assumes for it. Names that
+                are no identifiers are given as ``report.at(**{"batch size": 8})``.
 
         Raises:
             ShapeError: for a name that the model does not have or has bound, or where there are no formulas.
@@ -133,7 +133,7 @@ class Report:
         }
 
     def sweep(self, name: str, values: Sequence[int]) -> Iterator[SweepPoint]:
-        """Totals, joules and growth along one unbound dimension, from the formulas; the others are 1.
+        """Totals, joules and growth along one unbound dimension, from the formulas; the others stay as assumed.
 
         Raises:
             ShapeError: as `at`.

@@ -66,7 +66,7 @@ def heading(report: Report) -> str:
 def facts(report: Report) -> Iterator[tuple[str, str, str]]:
     """Rows of (what, value with unit and interval, provenance) below the operator table."""
     yield from _model_facts(report)
-    yield from _energy_facts(report["energy"])
+    yield from _energy_facts(report["energy"], _run(report["level"]))
     yield from _workload_facts(report["workload"])
     yield from _ecal_facts(report["ecal"])
     yield from carbon_facts(report["carbon"])
@@ -95,17 +95,22 @@ def _model_facts(report: Report) -> Iterator[tuple[str, str, str]]:
     yield "coverage", ", ".join(parts), f"counted by {report['convention']}"
 
 
-def _energy_facts(energy: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _run(level: str) -> str:
+    """What the totals are of: one inference, or one step of another level."""
+    return level if level == "inference" else f"{level} step"
+
+
+def _energy_facts(energy: Mapping[str, Any], run: str) -> Iterator[tuple[str, str, str]]:
     level = f"{energy['interval']:.0%} interval"
     yield (
         "energy",
         f"{format_si(energy['joules'], 'J')}{_between(energy, 'joules', 'J')}",
-        f"per inference, {level}; {energy['source']}: {plain(energy['hardware_name'])}",
+        f"per {run}, {level}; {energy['source']}: {plain(energy['hardware_name'])}",
     )
     yield (
         "time",
         f"{format_si(energy['seconds'], 's')}{_between(energy, 'seconds', 's')}",
-        f"per inference, {level}; {energy['source']}",
+        f"per {run}, {level}; {energy['source']}",
     )
     shares = ", ".join(f"{name} {format_si(energy[f'{name}_j'], 'J')}" for name in ("compute", "data", "system"))
     eta = "unknown" if energy["eta_comp"] is None else f"{energy['eta_comp']:.3g}"

@@ -55,7 +55,6 @@ def _scale_factors(
 ) -> list[Fraction]:
     """The scale of each dimension: as it is given, else common to all axes that keep their ratio, else after/before."""
     rank = len(before)
-    ratios = [Fraction(new, old) if old else Fraction(1) for old, new in zip(before, after, strict=True)]
     given = _along_axes(op, _known_numbers(scales) or _fractions(op.attributes.get("scales", ())), rank)
     wanted = _along_axes(op, _known_numbers(sizes), rank)
     policy = op.attributes.get("keep_aspect_ratio_policy", "stretch")
@@ -63,7 +62,14 @@ def _scale_factors(
         pick = min if policy == "not_larger" else max
         common = pick(size / before[axis] for axis, size in wanted.items())
         given = dict.fromkeys(wanted, common)
-    return [given.get(axis, ratio) for axis, ratio in enumerate(ratios)]
+    # A scale that is given needs no ratio of sizes, which a formula could not be part of.
+    return [given[axis] if axis in given else _ratio(before[axis], after[axis]) for axis in range(rank)]
+
+
+def _ratio(old: int, new: int) -> Fraction:
+    if old == new:  # also where both are the same formula
+        return Fraction(1)
+    return Fraction(new, old) if old else Fraction(1)
 
 
 def _cropped_axes(op: Operator, roi: Tensor | None, rank: int) -> set[int]:

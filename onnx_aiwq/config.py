@@ -1,0 +1,238 @@
+"""Defaults and policies that a project keeps beside its code: `aiwq.toml`, or `[tool.aiwq]` in pyproject.toml.
+
+    hardware = "nvidia-l4"              # defaults of analyze, compare, gate and baseline
+    region = "DEU"
+    bind = { batch = 1 }
+
+    [gate]                              # [tool.aiwq.gate] in pyproject.toml
+    models = ["models/**/*.onnx"]
+    baseline = "aiwq-baseline"
+    budgets = { energy = "3 J", macs = 5_000_000_000 }
+    tolerances = { energy = "5%" }
+
+    [[gate.overrides]]
+    models = "models/large/**"
+    budgets = { energy = "30 J" }
+
+Paths are relative to the file that names them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from onnx_aiwq.errors import PolicyError, suggestion
+
+FILE_NAME = "aiwq.toml"
+MAX_CONFIG_BYTES = 4_000_000
+_GATE_KEYS = ("models", "baseline", "budgets", "tolerances", "overrides")
+
+Size = Annotated[int, Field(ge=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Options(_Strict):
+    """What an analysis is told; None and empty where the file does not say."""
+
+    bind: dict[str, Size] = Field(default_factory=dict)
+    shape: dict[str, tuple[Size, ...]] = Field(default_factory=dict)
+    hardware: str | None = None
+    region: str | None = None
+    carbon_intensity: float | None = None
+    pue: float | None = None
+    inferences: int | None = None
+    level: Literal["inference", "validation", "training"] | None = None
+    convention: Literal["default", "paper"] | None = None
+    lifecycle: str | None = None
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _arrays_are_shapes(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: tuple(dims) if isinstance(dims, list) else dims for name, dims in value.items()}
+
+
+class Rules(Options):
+    """Budgets and tolerances by metric, as text; ``none`` lifts one. A count may be a bare integer."""
+
+    budgets: dict[str, str | int | float] = Field(default_factory=dict)
+    tolerances: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class Override(Rules):
+    """Rules for the models that a glob names."""
+
+    models: str | tuple[str, ...]
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _globs(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def globs(self) -> tuple[str, ...]:
+        """The globs, one or several."""
+        return (self.models,) if isinstance(self.models, str) else self.models
+
+
+class GatePolicy(Rules):
+    """What the gate checks: `models` are globs, `baseline` a report or a folder of reports."""
+
+    models: tuple[str, ...] = ()
+    baseline: str | None = None
+    overrides: tuple[Override, ...] = ()
+
+    @field_validator("models", "overrides", mode="before")
+    @classmethod
+    def _arrays(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class _File(Options):
+    gate: GatePolicy = Field(default_factory=GatePolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One configuration file.
+
+    Attributes:
+        path: of the file.
+        options: defaults of every command.
+        gate: policy of the gate.
+    """
+
+    path: Path
+    options: Options
+    gate: GatePolicy
+
+    @property
+    def folder(self) -> Path:
+        """What paths in the file are relative to."""
+        return self.path.parent
+
+    def resolve(self, path: str) -> str:
+        """A path of the file, relative to where the command runs where that is possible."""
+        return _relative(self.folder / path)
+
+    def resolve_hardware(self, hardware: str) -> str:
+        """A hardware name as it is; a profile file as a path."""
+        is_file = hardware.casefold().endswith(".json") or "/" in hardware or "\\" in hardware
+        return self.resolve(hardware) if is_file else hardware
+
+
+def _relative(path: Path) -> str:
+    absolute = path.absolute()
+    try:
+        return absolute.relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return str(absolute)
+
+
+def find_config(start: Path | None = None) -> Config | None:
+    """The configuration of the nearest folder that has one: here, or above up to the root of the git checkout.
+
+    Args:
+        start: where to look first; the current folder if None.
+
+    Raises:
+        PolicyError: if a file is found and does not validate.
+    """
+    for folder in _upwards((start or Path.cwd()).absolute()):
+        own, project = folder / FILE_NAME, folder / "pyproject.toml"
+        if own.is_file():
+            return read_config(own)
+        if project.is_file():
+            table = _table(project).get("tool", {})
+            if isinstance(table, dict) and "aiwq" in table:
+                return read_config(project)
+    return None
+
+
+def _upwards(folder: Path) -> Iterator[Path]:
+    for each in (folder, *folder.parents):
+        yield each
+        if (each / ".git").exists():
+            return
+
+
+def read_config(path: Path) -> Config:
+    """Read `aiwq.toml`, a policy of that form, or the `[tool.aiwq]` table of a pyproject.toml.
+
+    The keys of `[gate]` may stand at the top of a policy file.
+
+    Raises:
+        PolicyError: if the file cannot be read or a key does not fit; one line with every problem.
+    """
+    table = _table(path)
+    if path.name == "pyproject.toml":
+        table = table.get("tool", {}).get("aiwq", {})
+    moved = {key: table[key] for key in _GATE_KEYS if key in table} if isinstance(table, dict) else {}
+    if moved:
+        rest = {key: value for key, value in table.items() if key not in moved}
+        gate = rest.get("gate", {})
+        if not isinstance(gate, dict) or gate.keys() & moved.keys():
+            raise PolicyError(f"{path}: {', '.join(moved)} at the top and in [gate]; keep one")
+        table = {**rest, "gate": {**gate, **moved}}
+    try:
+        parsed = _File.model_validate(table)
+    except ValidationError as error:
+        raise PolicyError(f"{path}: {_one_line(error)}") from None
+    options = {name: getattr(parsed, name) for name in Options.model_fields}
+    return Config(path.absolute(), Options.model_construct(**options), parsed.gate)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise PolicyError(f"{path}: larger than {MAX_CONFIG_BYTES:,} bytes, which no configuration is")
+        table = toml.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PolicyError(f"{path}: cannot be read: {reason}") from None
+    except (ValueError, RecursionError) as error:
+        raise PolicyError(f"{path}: not valid TOML: {error}") from None
+    return dict(table)
+
+
+def _one_line(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        place = ".".join(str(part) for part in problem["loc"])
+        message = " ".join(problem["msg"].removeprefix("Value error, ").split())
+        if problem["type"] == "extra_forbidden":
+            key = str(problem["loc"][-1])
+            known = {name for model in (_File, GatePolicy, Override) for name in model.model_fields}
+            message = f"no such key;{suggestion(key, known)}".rstrip(";")
+        problems.append(f"{place!r}: {message}")
+    return "; ".join(dict.fromkeys(problems))
+
+
+def command_line_defaults(config: Config | None) -> dict[str, Any]:
+    """The defaults as values of command line parameters, by parameter name, for `click`'s default map."""
+    if config is None:
+        return {}
+    options = config.options
+    given: dict[str, Any] = {
+        "bind": [f"{name}={value}" for name, value in options.bind.items()],
+        "shape": [f"{name}={','.join(map(str, dims))}" for name, dims in options.shape.items()],
+        "hardware": None if options.hardware is None else config.resolve_hardware(options.hardware),
+        "lifecycle": None if options.lifecycle is None else config.resolve(options.lifecycle),
+        **{
+            name: getattr(options, name)
+            for name in ("region", "carbon_intensity", "pue", "inferences", "level", "convention")
+        },
+    }
+    return {name: value for name, value in given.items() if value not in (None, [])}
