@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnx_aiwq import errors as errors
+    from onnx_aiwq.comparison import compare as compare
+    from onnx_aiwq.gating import gate as gate
     from onnx_aiwq.graph import Graph as Graph
     from onnx_aiwq.graph import load as load
     from onnx_aiwq.operations.registry import rule as rule
@@ -35,7 +37,9 @@ _HOMES = {
     "HardwareProfile": "onnx_aiwq.profiles",
     "Report": "onnx_aiwq.report",
     "analyze": "onnx_aiwq.report",
+    "compare": "onnx_aiwq.comparison",
     "count": "onnx_aiwq.report",
+    "gate": "onnx_aiwq.gating",
     "load": "onnx_aiwq.graph",
     "load_profile": "onnx_aiwq.profiles",
     "rule": "onnx_aiwq.operations.registry",

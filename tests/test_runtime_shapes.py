@@ -153,6 +153,7 @@ TREE = {
 TARGETS = {"target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 1], "target_weights": [0.1, 0.2]}
 CLASSES = {"class_treeids": [0, 0], "class_nodeids": [1, 2], "class_ids": [0, 1], "class_weights": [0.1, 0.2]}
 KERNEL = {"kernel_type": "RBF", "kernel_params": [0.1, 0.0, 3.0]}
+LINEAR = {"kernel_type": "LINEAR", "kernel_params": [0.0, 0.0, 0.0]}
 SAMPLES = real(5, 3)
 
 
@@ -170,8 +171,10 @@ def svm(classes: int, **attributes: Any) -> Call:
 MACHINE_LEARNING = [
     ml("LinearRegressor", SAMPLES, coefficients=[0.1] * 6, intercepts=[0.0] * 2, targets=2),
     ml("LinearRegressor", real(3), coefficients=[0.1] * 3, intercepts=[0.0]),
-    ml("LinearClassifier", SAMPLES, outputs=2, coefficients=[0.1] * 9, intercepts=[0.0] * 3, classlabels_ints=[1, 2, 3]),
-    ml("LinearClassifier", SAMPLES, outputs=2, coefficients=[0.1] * 3, intercepts=[0.0], classlabels_strings=["a", "b"]),
+    ml("LinearClassifier", SAMPLES, outputs=2, coefficients=[0.1] * 9, intercepts=[0.0] * 3,
+       classlabels_ints=[1, 2, 3]),
+    ml("LinearClassifier", SAMPLES, outputs=2, coefficients=[0.1] * 3, intercepts=[0.0],
+       classlabels_strings=["a", "b"]),
     ml("Normalizer", SAMPLES, norm="L2"),
     ml("Normalizer", SAMPLES.astype(np.int64), norm="L1"),
     ml("Scaler", SAMPLES.astype(np.int64), offset=[0.0] * 3, scale=[1.0] * 3),
@@ -185,13 +188,13 @@ MACHINE_LEARNING = [
     ml("TreeEnsembleRegressor", SAMPLES, n_targets=2, **TREE, **TARGETS),
     ml("TreeEnsembleClassifier", SAMPLES, outputs=2, classlabels_int64s=[0, 1, 2], **TREE, **CLASSES),
     ml("SVMRegressor", SAMPLES, coefficients=[1.0] * 2, n_supports=2, rho=[0.0], support_vectors=[0.1] * 6, **KERNEL),
-    ml("SVMRegressor", real(3), coefficients=[1.0] * 3, n_supports=0, rho=[0.0], kernel_type="LINEAR"),
+    ml("SVMRegressor", real(3), coefficients=[1.0] * 3, n_supports=0, rho=[0.0], **LINEAR),
     svm(2),
     svm(3),
     svm(4),
     svm(4, prob_a=[0.1] * 6, prob_b=[0.1] * 6),
     ml("SVMClassifier", SAMPLES, outputs=2, coefficients=[1.0] * 12, rho=[0.0] * 4, classlabels_ints=[0, 1, 2, 3],
-       kernel_type="LINEAR"),
+       **LINEAR),
 ]  # fmt: skip
 
 STANDARD = [
@@ -208,14 +211,13 @@ STANDARD = [
     call("Range", np.int64(9), np.int64(1), np.int64(-3), domain="", known=(0, 1, 2)),
     call("NonMaxSuppression", real(1, 6, 4), real(1, 2, 6), domain=""),
     call("NonZero", np.array([[1, 0], [1, 1]], np.float32), domain="", known=(0,)),
-    call("NonZero", np.float32(3), domain="", known=(0,)),
     call("Unique", np.array([[1, 0], [1, 0]], np.float32), domain="", known=(0,), axis=0, outputs=4),
     call("Unique", np.array([3, 1, 3], np.int64), domain="", known=(0,), outputs=4),
     call("Compress", real(3, 2), np.array([True, False, True]), domain="", known=(1,), axis=0),
     call("Compress", real(3, 2), np.array([True, False, True]), domain="", known=(1,)),
     call("MaxUnpool", real(1, 1, 2, 2), np.arange(4).reshape(1, 1, 2, 2), domain="", kernel_shape=[3, 2],
          strides=[2, 2], pads=[0, 0, 1, 0]),
-    call("Upsample", real(1, 1, 10), np.array([1, 1, 0.7], np.float32), domain="", known=(1,), opset=9),
+    call("Upsample", real(1, 1, 10), np.array([1, 1, 1.7], np.float32), domain="", known=(1,), opset=9),
 ]  # fmt: skip
 
 
@@ -282,7 +284,7 @@ DECIDED = [  # the operator, its bindings, and what is assumed without them
     (call("BifurcationDetector", ints(1, 2, 3, 4), ints(1, 2), np.int64(0), outputs=2), {"y0_dim0": 2}, {"y0_dim0": 7}),
     (call("TopK", real(4, 9), ints(2), outputs=2, domain=""), {"y0_dim1": 2}, {"y0_dim1": 9}),
     (call("Slice", real(4, 9), ints(2), ints(5), ints(1), domain="", known=(3,)), {"y0_dim1": 3}, {"y0_dim1": 9}),
-    (call("NonMaxSuppression", real(1, 6, 4), real(1, 2, 6), np.int64(3), domain="", known=(2,)), {"y0_dim0": 6},
+    (call("NonMaxSuppression", real(1, 6, 4), real(1, 2, 6), np.int64(3), domain="", known=(2,)), {"y0_dim0": 4},
      {"y0_dim0": 6}),
 ]  # fmt: skip
 

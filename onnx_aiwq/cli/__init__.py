@@ -10,7 +10,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from onnx_aiwq.cli.advise import advise
 from onnx_aiwq.cli.analyze import analyze
+from onnx_aiwq.cli.baseline import baseline
+from onnx_aiwq.cli.compare import compare
+from onnx_aiwq.cli.gate import gate
 from onnx_aiwq.cli.lifecycle import lifecycle
 from onnx_aiwq.cli.listing import hardware, regions, rules
 from onnx_aiwq.cli.streams import say, write
@@ -25,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (analyze, lifecycle, hardware, regions, rules):
+for command in (analyze, compare, gate, baseline, advise, lifecycle, hardware, regions, rules):
     app.command()(command)
 
 
@@ -83,6 +87,11 @@ def _root(
         from onnx_aiwq import __version__
 
         write(f"aiwq {__version__}\n", None)
+    elif context.invoked_subcommand == "analyze":
+        from onnx_aiwq.config import command_line_defaults, find_config
+
+        # compare, gate and baseline merge the project's file themselves: they also say where a setting comes from.
+        context.default_map = {"analyze": command_line_defaults(find_config())}
     elif context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
         raise typer.Exit(2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from onnx_aiwq.graph.own_shapes import Facts, Open, OutputShape
+from onnx_aiwq.graph.own_shapes import TO_THE_END, Facts, Open, OutputShape
 from onnx_aiwq.graph.windows import windows
 from onnx_aiwq.symbolic import Dim, Formula, at_least, at_most
 
@@ -65,7 +65,7 @@ def _slice(facts: Facts) -> Sequence[OutputShape]:
 def _slice_length(size: Dim, start: int, end: int, step: int) -> int | Open:
     if step > 0:
         length = at_least(_clamped(size, end) - _clamped(size, start), 0)
-    elif (start == -1 or start >= _FAR) and end <= -_FAR:
+    elif (start == -1 or start >= _FAR) and (end <= -_FAR or end in TO_THE_END):
         length = size  # the whole axis, reversed
     else:
         return Open(_dim(size))

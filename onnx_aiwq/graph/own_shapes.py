@@ -16,6 +16,9 @@ import numpy as np
 from onnx_aiwq.graph.entries import Entry
 from onnx_aiwq.symbolic import Formula
 
+# As the end of a slice these mean "to the end", and for onnxruntime also "to the start" where it goes backwards.
+TO_THE_END = frozenset({2**31 - 1, 2**63 - 1})
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Open:
@@ -92,7 +95,7 @@ def _non_zero(facts: Facts) -> Sequence[OutputShape]:
     shape, elements = facts.shape(0), facts.elements(0)
     if shape is None or elements is not None:
         return ()
-    return [(max(len(shape), 1) if facts.version < 13 else len(shape), Open(math.prod(shape)))]
+    return [(len(shape), Open(math.prod(shape)))]
 
 
 def _compress(facts: Facts) -> Sequence[OutputShape]:
@@ -183,6 +186,8 @@ def _slice(facts: Facts) -> Sequence[OutputShape]:
 
 def _slice_length(size: int, start: int, end: int, step: int) -> int:
     """Elements from start to end; both count from the back where negative, and are clamped to the tensor."""
+    if step < 0 and end in TO_THE_END:
+        end = -size - 1
     low, high = (0, size) if step > 0 else (-1, size - 1)
     first, last = (min(max(bound + size if bound < 0 else bound, low), high) for bound in (start, end))
     return len(range(first, last, step))
