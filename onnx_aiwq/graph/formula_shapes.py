@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from onnx_aiwq.graph.own_shapes import TO_THE_END, Facts, Open, OutputShape
+from onnx_aiwq.graph.own_shapes import TO_THE_END, Facts, Open, OutputShape, Typed
 from onnx_aiwq.graph.windows import windows
 from onnx_aiwq.symbolic import Dim, Formula, at_least, at_most
 
@@ -93,6 +93,12 @@ def _split(facts: Facts) -> Sequence[OutputShape]:
     return [_replaced(shape, axis, each if index < parts - 1 else rest) for index in range(parts)]
 
 
+def _squeeze(facts: Facts) -> Sequence[OutputShape]:
+    if facts.has(1) or facts.attributes.get("axes"):
+        return ()
+    return [Typed(facts.number(0), None)]  # which axes are left out depends on which symbols are one
+
+
 def _replaced(shape: Sequence[int], axis: int, size: int) -> list[int]:
     dims = list(shape)
     dims[axis] = size
@@ -150,4 +156,5 @@ _RULES: dict[str, Callable[[Facts], Sequence[OutputShape]]] = {
     "Resize": _resize,
     "Slice": _slice,
     "Split": _split,
+    "Squeeze": _squeeze,
 }

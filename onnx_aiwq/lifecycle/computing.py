@@ -9,7 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.energy import estimate
-from onnx_aiwq.errors import PolicyError, suggestion
+from onnx_aiwq.errors import PolicyError, ProfileError, suggestion
 from onnx_aiwq.metrics.carbon import COMPONENT, embodied_share_g, profile_scope
 from onnx_aiwq.profiles import HardwareProfile, load_profile, peak_figures, processor_names
 from onnx_aiwq.transistors import transistors_per_mac
@@ -138,6 +138,11 @@ def machine_of(rate: Rate, *, family: str, default: HardwareProfile | None, util
     coefficient = profile.coefficient(family, DType.FLOAT)
     transistors = transistors_per_mac(DType.FLOAT) / 2
     seconds = transistors * coefficient.seconds_per_to
+    if seconds <= 0:
+        raise ProfileError(
+            f"profile {profile.id!r} gives no time to a floating-point operation (seconds_per_to is 0), so that FLOPs "
+            "have no power; give an ONNX model instead of a FLOP count, or another profile"
+        )
     joules = transistors * coefficient.joules_per_to + profile.static_watts * seconds / utilization
     label = f"{profile.source}: {profile.name}"
     return Machine(label, 1 / seconds, joules / seconds, profile=profile, utilization=utilization)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onnx_aiwq.render.listing import write_rows
 from onnx_aiwq.render.summary import plain
+from onnx_aiwq.render.text import spreadsheet_cell
 from onnx_aiwq.units import format_count, format_si
 
 _COLUMNS = ("lever", "change", "joules", "interval", "CO2e", "saving", "eCAL", "time", "weights")
@@ -87,17 +90,15 @@ def _per_element(details: Mapping[str, Any]) -> str:
 
 def _csv(document: Mapping[str, Any]) -> str:
     """One row per lever with exact numbers; empty where unknown."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
     columns = ["name", "change", *(f"{key}_{when}" for key in _EXACT for when in ("before", "after"))]
-    columns += ["joules_saved", "grams_saved", "assumes", "unknown", "reason"]
-    rows = []
+    writer.writerow([*columns, "joules_saved", "grams_saved", "assumes", "unknown", "reason"])
     for lever in document["levers"]:
         after = lever["after"] or {}
-        numbers = [_cell(figures.get(key)) for key in _EXACT for figures in (lever["before"], after)]
-        saved = [_cell(lever["saving"][key]) for key in ("joules", "grams")]
+        numbers = [figures.get(key) for key in _EXACT for figures in (lever["before"], after)]
+        saved = [lever["saving"][key] for key in ("joules", "grams")]
         words = ["; ".join(lever["assumes"]), "; ".join(lever["unknown"]), lever["reason"] or ""]
-        rows.append((lever["name"], lever["change"], *numbers, *saved, *words))
-    return write_rows(columns, rows, "csv", None)
-
-
-def _cell(value: float | int | None) -> str:
-    return "" if value is None else repr(value)
+        texts = map(spreadsheet_cell, (lever["name"], lever["change"]))
+        writer.writerow([*texts, *numbers, *saved, *map(spreadsheet_cell, words)])
+    return stream.getvalue()
