@@ -355,7 +355,7 @@ def test_what_a_loop_hands_through_stays_known() -> None:
     again = loop_body(nodes, ["s", "v"], ["s2", "r"], integers=["s"])
     shapes = [constant("shape", np.array([3, 2])), constant("back", np.array([2, 3])), constant("n", np.int64(700))]
     weights = constant("w", np.eye(2, dtype=np.float32))
-    loop = node("Loop", ["n", "", "shape", "x"], ["", "y"], body=again)
+    loop = node("Loop", ["n", "", "shape", "x"], ["same", "y"], body=again)
     graph = as_it_runs(model([loop], ["y"], *shapes, weights))
     matmul = next(operator for operator in graph.operators if operator.op_type == "MatMul")
     assert matmul.repeats == 700 and matmul.inputs[0] is not None and matmul.inputs[0].shape == (3, 2)

@@ -74,10 +74,17 @@ def captured(graph: onnx.GraphProto, entries: Entries) -> Entries:
     return {name: entries[name] for name in captured_names(graph) if name in entries}
 
 
-def merged(walk: Walk, name: str, alternatives: Sequence[Entry]) -> Entry:
-    """One entry for a value that several paths may have made; dimensions that differ become symbols."""
+def merged(walk: Walk, name: str, alternatives: Sequence[Entry], *, bounded: bool = True) -> Entry:
+    """One entry for a value that several paths may have made; dimensions that differ become symbols.
+
+    Args:
+        walk: the walk.
+        name: of the value.
+        alternatives: what the paths make.
+        bounded: whether these are all alternatives, so that none is larger than the largest of them.
+    """
     symbols = walk.engine.symbols
-    dims = symbols.merged(name, [entry.shape for entry in alternatives])
+    dims = symbols.merged(name, [entry.shape for entry in alternatives], bounded=bounded)
     entry = walk.alias(alternatives[0], name)
     entry.value.const_value = None
     entry.value.shape = None if dims is None else library_shape(dims)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _WIDENINGS = 3  # passes over a body until the shapes of what it carries no longer change
 _ENDLESS = 2**31 - 1  # exporters write the largest integer for "until the condition says stop"
 _MAX_ITERATIONS = 256  # walked one at a time
-_MAX_OPERATORS = 50_000  # of all iterations that are walked one at a time
+_MAX_OPERATORS = 20_000  # of all iterations that are walked one at a time
 
 Outputs = list["Entry | None"]
 
@@ -95,14 +95,32 @@ def _run_loop(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries: Entries
     exact = limit is not None and starts is not None and (_truth(results[0]) or site.hands_through(1, 0))
     if not (limit == 0 or (exact and not widened and not open_dims)):
         walk.reset(start)
-        iterations = _run_one_by_one(site, carried, limit) if starts else None
+        iterations = _run_one_by_one(site, carried, limit) if starts and walk.may_walk_again else None
         if iterations is not None:
             made = [entry for iteration in iterations for entry in iteration]
             return site.finish(inputs, _unrolled_outputs(site, iterations, len(carried)), made)
         walk.reset(start)
         trips = limit if exact and limit is not None else symbols.resolve(count, limit)
         results, _ = _run_together(site, _scalars(site), carried, [], trips)
-    return site.finish(inputs, _outputs(site, results[1:], carried, trips), results)
+    outputs = _outputs(site, results[1:], carried, trips)
+    if exact and starts:
+        _note_final_numbers(site, carried, limit, outputs)
+    return site.finish(inputs, outputs, results)
+
+
+def _note_final_numbers(site: _Site, carried: Sequence[Entry | None], limit: int | None, outputs: Outputs) -> None:
+    """Small integers that a loop computes with may decide a shape behind it: follow them through every iteration."""
+    known = [entry is not None and entry.data is not None and entry.dtype.is_integer for entry in carried]
+    changing = [known[index] and not site.hands_through(2 + index, 1 + index) for index in range(len(carried))]
+    if not any(changing) or not limit or not site.walk.may_walk_again:
+        return
+    mark = site.walk.mark()
+    iterations = _run_one_by_one(site, carried, limit)
+    site.walk.reset(mark)
+    for index, output in enumerate(outputs[: len(carried)]):
+        data = iterations[-1][1 + index].data if iterations else None
+        if changing[index] and output is not None and data is not None:
+            output.set_data(data)
 
 
 def _limit(inputs: Inputs) -> int | None:
@@ -146,26 +164,35 @@ def _run_together(
     """
     walk, values = site.walk, list(carried)
     first, skip = len(leading), max(len(leading) - 1, 0)
-    start = walk.mark()
+    open_axes: dict[int, set[int]] = {}
     for attempt in range(_WIDENINGS):
+        start = walk.mark()
         state = [
             _state(walk, entry, site.formal(first + index), site.hands_through(first + index, skip + index))
             for index, entry in enumerate(values)
         ]
         results = site.run([*leading, *state, *trailing], trips)
         pairs = list(zip(state, results[skip:], strict=False))
-        changed = [index for index, pair in enumerate(pairs) if _differ(*pair)]
-        if not changed or attempt == _WIDENINGS - 1:
-            return results, attempt > 0
+        changed = [index for index, pair in enumerate(pairs) if _differ(*pair, open_axes.get(index, set()))]
+        if not changed or attempt == _WIDENINGS - 1 or not walk.may_walk_again:
+            return results, attempt > 0 or bool(changed)
         walk.reset(start)
         for index in changed:
-            values[index] = merged(walk, site.formal(first + index), list(pairs[index]))
+            before, after = pairs[index]
+            sizes = enumerate(zip(before.shape or (), after.shape or (), strict=False))
+            open_axes.setdefault(index, set()).update(axis for axis, (old, new) in sizes if old != new)
+            values[index] = merged(walk, site.formal(first + index), [before, after], bounded=False)
     raise AssertionError("the last attempt returns")
 
 
-def _differ(before: Entry, after: Entry) -> bool:
-    if before.shape != after.shape or (before.value.type is None) != (after.value.type is None):
+def _differ(before: Entry, after: Entry, open_axes: set[int]) -> bool:
+    """Whether an iteration makes something else of a carried value, other than along axes that are open already."""
+    if (before.shape is None) != (after.shape is None) or (before.value.type is None) != (after.value.type is None):
         return True
+    if before.shape is not None and after.shape is not None and before.shape != after.shape:
+        sizes = enumerate(zip(before.shape, after.shape, strict=False))
+        if len(before.shape) != len(after.shape) or {axis for axis, (old, new) in sizes if old != new} - open_axes:
+            return True
     if before.items is None or after.items is None:
         return before.items is not after.items
     if before.items.element is None:
@@ -204,7 +231,8 @@ def _run_one_by_one(site: _Site, carried: Sequence[Entry | None], limit: int | N
         ]
         results = site.run(given, 1, number)
         goes_on = _truth(results[0])
-        too_many = len(iterations) >= _MAX_ITERATIONS or len(walk.operators) - operators > _MAX_OPERATORS
+        made = len(walk.operators) - operators
+        too_many = len(iterations) >= _MAX_ITERATIONS or made * ((limit or 1) if not number else 1) > _MAX_OPERATORS
         if goes_on is None or too_many or set(symbols.assumed) - before:
             return None
         iterations.append(results)

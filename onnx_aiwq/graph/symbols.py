@@ -59,14 +59,22 @@ class Symbols:
             self.bounded.add(name)
         return self.assumed.setdefault(name, upper if isinstance(upper, int) else 1)
 
-    def merged(self, name: str, shapes: Sequence[Sequence[int] | None]) -> list[int] | None:
-        """The shape of a tensor that is one of several; a dimension in which they differ is a symbol, at most the
-        largest. None where the ranks differ or one is unknown."""
+    def merged(self, name: str, shapes: Sequence[Sequence[int] | None], *, bounded: bool = True) -> list[int] | None:
+        """The shape of a tensor that is one of several; a dimension in which they differ is a symbol.
+
+        Args:
+            name: of the tensor.
+            shapes: of the alternatives.
+            bounded: whether the symbol is at most the largest of them.
+
+        Returns:
+            None where the ranks differ or one is unknown.
+        """
         known = [shape for shape in shapes if shape is not None]
         if len(known) != len(shapes) or len({len(shape) for shape in known}) != 1:
             return None
         return [
-            dims[0] if len(set(dims)) == 1 else self.resolve(f"{name}_dim{axis}", _largest(dims))
+            dims[0] if len(set(dims)) == 1 else self.resolve(f"{name}_dim{axis}", _largest(dims) if bounded else None)
             for axis, dims in enumerate(zip(*known, strict=True))
         ]
 

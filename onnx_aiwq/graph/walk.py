@@ -33,6 +33,7 @@ from onnx_aiwq.loading import Skeleton, tensor_values
 from onnx_aiwq.vocabulary import Operator
 
 MAX_DEPTH = 60  # functions and subgraphs within one another
+MAX_DISCARDED = 50_000  # operators; loops that need more walks than that are walked once
 MAX_OPERATORS = 5_000_000  # an exponential nest of functions ends here with an error instead of filling the memory
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ir.serde.SerdeError)
 _REASON_LENGTH = 200  # characters
@@ -98,6 +99,7 @@ class Walk:
         origins: constant tensor -> names of the constants that it is made of.
         warnings: what users should know about assumptions.
         subgraphs: how many subgraphs were entered.
+        discarded: operators that were walked in vain, because a loop turned out to need another walk.
     """
 
     skeleton: Skeleton
@@ -108,6 +110,7 @@ class Walk:
     origins: dict[str, frozenset[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     subgraphs: int = 0
+    discarded: int = 0
     _producers: dict[ir.Value, str] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _active: list[FunctionKey] = field(default_factory=list)
@@ -236,6 +239,11 @@ class Walk:
                 if entry.origins:
                     self.origins[entry.value.name or ""] = entry.origins
 
+    @property
+    def may_walk_again(self) -> bool:
+        """Whether a loop may walk its body once more; within one another they would do so without end."""
+        return self.discarded < MAX_DISCARDED
+
     def mark(self) -> _Mark:
         """What `reset` needs to forget everything that is walked from now on."""
         lengths = (len(self.operators), len(self.edges), len(self.warnings), len(self.engine.contradicted))
@@ -243,6 +251,7 @@ class Walk:
 
     def reset(self, mark: _Mark) -> None:
         """Forget what was walked since the mark was taken."""
+        self.discarded += len(self.operators) - mark[0][0]
         lengths, names, self.subgraphs, assumptions = mark
         collected: tuple[list[Any], ...] = (self.operators, self.edges, self.warnings, self.engine.contradicted)
         for each, length in zip(collected, lengths, strict=True):
