@@ -633,3 +633,25 @@ def test_start_imports_no_heavy_package(aiwq: Command) -> None:
     imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert {"onnx_aiwq", "typer"} <= imported
     assert imported.isdisjoint({"onnx", "onnx_ir", "onnxruntime", "numpy", "networkx", "rich", "pydantic"})
+
+
+def test_levels_count_a_step_of_training(aiwq: Command, tmp_path: Path) -> None:
+    """Y = Relu(X[3, 8] W[8, 4]): forward 96 MACs; backward dW 96 more, no dX for the first layer."""
+    path = tmp_path / "small.onnx"
+    weight = onnx.numpy_helper.from_array(np.ones((8, 4), np.float32), "W")
+    nodes = [onnx.helper.make_node("MatMul", ["X", "W"], ["M"]), onnx.helper.make_node("Relu", ["M"], ["Y"])]
+    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [3, d]) for n, d in (("X", 8), ("Y", 4))]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:], [weight])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), path)
+    macs = {}
+    for level in ("inference", "validation", "training"):
+        done = aiwq("analyze", str(path), "--level", level, "--loss", "mse", "--format", "json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["level"] == level
+        macs[level] = found["totals"]["macs"]
+    assert macs == {"inference": 96, "validation": 96, "training": 192}
+    table = aiwq("analyze", str(path), "--level", "training", "--loss", "mse")
+    assert "per training step" in table.stdout
+    assert_refused(aiwq("analyze", str(path), "--level", "trainin"), "--level", "training")
+    assert_refused(aiwq("analyze", str(path), "--level", "training", "--optimizer", "adm"), "adam")

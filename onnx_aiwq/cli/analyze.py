@@ -38,6 +38,11 @@ def analyze(
     inferences: opt.Inferences = None,
     lifecycle: opt.LifeCycleFile = None,
     convention: opt.ConventionOption = "default",
+    level: opt.LevelOption = "inference",
+    loss: opt.Loss = None,
+    optimizer: opt.Optimizer = "sgd",
+    bp: opt.Bp = "instance",
+    mini_batch: opt.MiniBatch = None,
     comp_res: opt.CompRes = None,
     data_scale_bits: opt.DataScale = 1e12,
     latency: opt.Latency = None,
@@ -62,6 +67,7 @@ def analyze(
 
     opt.choose("--format", form, opt.FORMATS)
     opt.choose("--convention", convention, opt.CONVENTIONS)
+    opt.choose("--bp", bp, opt.GRANULARITIES)
     swept = _checked_sweep(sweep, strict)
     with shown_progress() as progress:
         report = reports.analyze(
@@ -69,6 +75,8 @@ def analyze(
             bind=opt.parse_bindings(bind),
             shapes=opt.parse_shapes(shape),
             convention="paper" if convention == "paper" else "default",
+            level=opt.parse_level(level),
+            step=reports.TrainingStep(loss, optimizer, "batch" if bp == "batch" else "instance", mini_batch),
             strict=strict,
             progress=progress,
             hardware=hardware,

@@ -87,15 +87,16 @@ def _run_loop(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries: Entries
         limit = 0
     elif limit is None and count in symbols.bound:
         limit = symbols.resolve(count)
-    start = walk.mark()
-    before = set(symbols.assumed)
-    trips = symbols.resolve(count) if limit is None else limit
+    start, before = walk.mark(), set(symbols.assumed)
+    goes_on = starts is not None and site.hands_through(1, 0)
+    certain = limit == 0 or goes_on or walk.may_walk_again  # else there is no second walk to put it right
+    trips = limit if limit is not None and certain else symbols.resolve(count, limit)
     results, widened = _run_together(site, _scalars(site), carried, [], trips)
-    open_dims = set(symbols.assumed) - before
-    exact = limit is not None and starts is not None and (_truth(results[0]) or site.hands_through(1, 0))
-    if not (limit == 0 or (exact and not widened and not open_dims)):
+    exact = limit is not None and starts is not None and (goes_on or bool(_truth(results[0])))
+    settled = limit == 0 or (exact and not widened and set(symbols.assumed) == before)
+    if not settled and walk.may_walk_again:
         walk.reset(start)
-        iterations = _run_one_by_one(site, carried, limit) if starts and walk.may_walk_again else None
+        iterations = _run_one_by_one(site, carried, limit) if starts else None
         if iterations is not None:
             made = [entry for iteration in iterations for entry in iteration]
             return site.finish(inputs, _unrolled_outputs(site, iterations, len(carried)), made)

@@ -2,9 +2,10 @@
 
 Every node is inferred on its own, with concrete input shapes, so that nothing that a file merely declares is trusted:
 1. `onnx-shape-inference` (symbolic; knows com.microsoft; follows shape arithmetic through small integer tensors),
-2. the reference evaluator, where every input is known and small (constant folding),
-3. `onnx.shape_inference` for the node alone,
-4. the shape that the file declares, where the operator is unknown to all of them.
+2. `onnx.shape_inference` for the node alone, where the first says nothing,
+3. rules of our own (`own_shapes`, `ml_shapes`, `runtime_shapes`, `contrib_shapes`, `formula_shapes`, `sequences`),
+4. the shape that the file declares, for what is open still,
+5. the reference evaluator, where every input is known and small (constant folding).
 A dimension that only run-time data decides becomes a symbol of its own, which a user can bind.
 """
 
