@@ -33,6 +33,7 @@ _ACTIVATIONS: Mapping[str, Callable[[DType], Counts]] = {
     "LeakyRelu": functools.partial(Counts.of, mul=1, compare=1),
     "Clip": functools.partial(Counts.of, compare=2),
     "HardSigmoid": functools.partial(Counts.of, add=1, mul=1, compare=2),
+    "HardSwish": functools.partial(Counts.of, add=1, mul=2, compare=2),
     "Elu": functools.partial(Counts.of, sub=1, mul=1, root=1, compare=1),
     "Softplus": softplus,
     "Softsign": functools.partial(Counts.of, add=1, div=1, compare=1),
@@ -86,7 +87,8 @@ def fused_conv(op: Operator) -> Counts:
     Basic operations:
         Those of Conv; Z adds one per output element; the activation per output element: Relu 1 compare, Sigmoid
         sub + root + add + div, Tanh mul + root + sub + add + div, LeakyRelu 1 compare + 1 mul, Clip 2 compare,
-        HardSigmoid 1 mul + 1 add + 2 compare. The blocked nchwc.Conv computes whole blocks of channels: where
+        HardSigmoid 1 mul + 1 add + 2 compare,
+        HardSwish 2 mul + 1 add + 2 compare. The blocked nchwc.Conv computes whole blocks of channels: where
         onnxruntime filled the last block of W with zeros, they are multiplied like any other (dense count).
     Not counted:
         Index arithmetic and the padding itself.

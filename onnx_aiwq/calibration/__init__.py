@@ -1,0 +1,1 @@
+"""Measuring a machine and fitting its profile; the only part of the package that imports onnxruntime."""

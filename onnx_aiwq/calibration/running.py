@@ -1,0 +1,234 @@
+"""Timed runs of onnxruntime: sessions, the reference kernel that machine drift divides out by, and the profiler.
+
+A run is timed beside a fixed product of matrices, the reference kernel: whatever slows the machine as a whole (clock,
+neighbours on a shared host) slows both, and seconds at the reference's usual speed are what is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_aiwq.errors import MeterError
+
+Level = Literal["disabled", "basic", "extended", "all"]
+Feeds = Mapping[str, NDArray[Any]]
+_LEVELS = {
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_REFERENCE_SIZE = 512
+_KERNEL_EVENT = "_kernel_time"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How onnxruntime runs a model: execution provider, threads within an operator, optimisation level."""
+
+    provider: str = "CPUExecutionProvider"
+    threads: int = 1
+    level: Level = "all"
+
+
+def open_session(
+    model: bytes | Path, runtime: Runtime, *, optimized: Path | None = None, profile: Path | None = None
+) -> ort.InferenceSession:
+    """A session of a model; it writes its optimised graph or its profile where a path is given.
+
+    Raises:
+        MeterError: if onnxruntime cannot load the model, with its reason in one line.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = runtime.threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = _LEVELS[runtime.level]
+    options.log_severity_level = 4
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    try:
+        return ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=[runtime.provider]
+        )
+    except Exception as error:  # onnxruntime's own classes derive from Exception alone
+        reason = " ".join(str(error).split())[:300]
+        raise MeterError(f"onnxruntime cannot load the model with {runtime.provider}: {reason}") from None
+
+
+class Reference:
+    """The fixed product of matrices that runs between whatever else is timed."""
+
+    def __init__(self, provider: str = "CPUExecutionProvider") -> None:
+        size = _REFERENCE_SIZE
+        weight = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "reference",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [size, size])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [size, size])],
+            [numpy_helper.from_array(weight, "w")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        self._session = open_session(model.SerializeToString(), Runtime(provider=provider))
+        self._feeds = {"x": weight}
+        self.history: list[float] = []
+        for _ in range(5):
+            self._session.run(None, self._feeds)
+
+    def seconds(self) -> float:
+        """One run, timed; kept in `history`."""
+        start = time.perf_counter()
+        self._session.run(None, self._feeds)
+        self.history.append(time.perf_counter() - start)
+        return self.history[-1]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Runs of one model.
+
+    Attributes:
+        seconds: of one run: median.
+        reference_s: median of the reference kernel, run in between.
+        spread: interquartile range over median of the runs.
+        runs: how many.
+        samples: every run, in seconds.
+    """
+
+    seconds: float
+    reference_s: float
+    spread: float
+    runs: int
+    samples: tuple[float, ...]
+
+
+def time_runs(
+    session: ort.InferenceSession,
+    feeds: Feeds,
+    reference: Reference,
+    *,
+    least: int = 8,
+    most: int = 60,
+    budget_s: float = 1.0,
+) -> Timing:
+    """Run a model until the budget is spent, at least and at most so often, with the reference kernel in between."""
+    for _ in range(2):
+        session.run(None, dict(feeds))
+    samples: list[float] = []
+    references = [reference.seconds()]
+    begun = time.perf_counter()
+    while len(samples) < least or (len(samples) < most and time.perf_counter() - begun < budget_s):
+        start = time.perf_counter()
+        session.run(None, dict(feeds))
+        samples.append(time.perf_counter() - start)
+        references.append(reference.seconds())
+    quarters = statistics.quantiles(samples, n=4)
+    middle = statistics.median(samples)
+    spread = (quarters[2] - quarters[0]) / middle
+    return Timing(middle, statistics.median(references), spread, len(samples), tuple(samples))
+
+
+def node_seconds(
+    model: bytes | Path, runtime: Runtime, feeds: Feeds, reference: Reference, *, runs: int
+) -> tuple[dict[str, float], Timing]:
+    """Median seconds of every node by name, as onnxruntime's profiler has them, and the timing of the runs.
+
+    Node names must be unique. The profiler adds its own cost to each node (`profiler_bias`).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        session = open_session(model, runtime, profile=Path(folder) / "profile")
+        timing = time_runs(session, feeds, reference, least=runs, most=runs)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    taken: dict[str, list[float]] = {}
+    for event in events:
+        name = event.get("name", "")
+        if event.get("cat") == "Node" and name.endswith(_KERNEL_EVENT):
+            taken.setdefault(name.removesuffix(_KERNEL_EVENT), []).append(event["dur"] * 1e-6)
+    return {name: statistics.median(times[2:] or times) for name, times in taken.items()}, timing
+
+
+@dataclass(frozen=True)
+class CallOverhead:
+    """What calls cost where next to nothing is computed.
+
+    Attributes:
+        seconds_per_run: of an inference, whatever it holds.
+        seconds_per_node: of a node, without the profiler.
+        profiler_bias_s: what the profiler says of a node beyond its true time.
+    """
+
+    seconds_per_run: float
+    seconds_per_node: float
+    profiler_bias_s: float
+
+
+def call_overhead(runtime: Runtime, reference: Reference) -> CallOverhead:
+    """Measure overheads on chains of operators on one element, with and without the profiler."""
+    plain = Runtime(runtime.provider, runtime.threads, "disabled")
+    feeds = {"x": np.ones((1,), np.float32)}
+    times = {}
+    for length in (1, 400):
+        session = open_session(_chain(length), plain)
+        times[length] = time_runs(session, feeds, reference, least=50, most=400, budget_s=0.5).seconds
+    per_node = max(0.0, (times[400] - times[1]) / 399)
+    profiled, _ = node_seconds(_chain(400), plain, feeds, reference, runs=40)
+    # The first and last node also pay for what enters and leaves; the middle ones are what a network is made of.
+    inner = [seconds for name, seconds in profiled.items() if name not in ("node_0", "node_399")]
+    return CallOverhead(
+        seconds_per_run=max(0.0, times[1] - per_node),
+        seconds_per_node=per_node,
+        profiler_bias_s=statistics.fmean(inner) - per_node,
+    )
+
+
+def _chain(length: int) -> bytes:
+    nodes = [
+        helper.make_node("Relu" if index % 2 else "Neg", [f"v{index}" if index else "x"], [f"v{index + 1}"], f"node_{index}")
+        for index in range(length)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info(f"v{length}", TensorProto.FLOAT, [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def feeds_for(session: ort.InferenceSession, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Standard normal float inputs for a session whose inputs all have fixed shapes."""
+    random = np.random.default_rng(seed)
+    return {value.name: random.standard_normal(value.shape, dtype=np.float32) for value in session.get_inputs()}
+
+
+def uniquely_named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every node of its main graph named ``node_<index>``, in place: the optimiser repeats names."""
+    for index, node in enumerate(model.graph.node):
+        node.name = f"node_{index}"
+    return model
+
+
+def drift(history: Sequence[float]) -> float:
+    """How unsteady the reference kernel was: the 95th over the 5th percentile of its running medians of nine."""
+    if len(history) < 20:
+        return 1.0
+    medians = [statistics.median(history[index : index + 9]) for index in range(len(history) - 8)]
+    low, high = np.quantile(medians, [0.05, 0.95])
+    return float(high / low)

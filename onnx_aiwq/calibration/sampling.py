@@ -1,0 +1,193 @@
+"""Samples: what every operator of the composites took, one row each, appended to a file as they are taken."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnx_aiwq.calibration.composites import composite
+from onnx_aiwq.calibration.running import (
+    CallOverhead,
+    Feeds,
+    Reference,
+    Runtime,
+    feeds_for,
+    node_seconds,
+    open_session,
+    time_runs,
+    uniquely_named,
+)
+from onnx_aiwq.graph import load
+from onnx_aiwq.vocabulary import DType, Operator, Tensor
+
+COLUMNS = ("composite", "node", "seconds", "reference_s", "operator")
+RUNS = 12
+_SMALL = 16  # elements of a constant that are worth keeping: axes, pads, permutations
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One operator in one composite.
+
+    Attributes:
+        composite: which network, for leaving whole ones out.
+        node: its name there; "" for the network as a whole.
+        seconds: median of its runs, the profiler's own cost taken off.
+        reference_s: median of the reference kernel at that time.
+        operator: what ran, or None for the network as a whole.
+    """
+
+    composite: str
+    node: str
+    seconds: float
+    reference_s: float
+    operator: Operator | None
+
+
+def sample_model(
+    name: str,
+    model: onnx.ModelProto,
+    runtime: Runtime,
+    overhead: CallOverhead,
+    reference: Reference,
+    feeds: Feeds | None = None,
+    *,
+    runs: int = RUNS,
+) -> list[Sample]:
+    """Time a model as a whole and by node, as deployed: on the graph that onnxruntime's optimiser writes of it.
+
+    Returns:
+        The whole first (node ""), then every node that runs and whose shapes are known.
+    """
+    deployed = deployed_model(model, runtime)
+    plain = Runtime(runtime.provider, runtime.threads, "disabled")
+    data = deployed.SerializeToString()
+    session = open_session(data, plain)
+    given = feeds_for(session) if feeds is None else feeds
+    whole = time_runs(session, given, reference, least=runs, most=runs)
+    del session
+    times, timing = node_seconds(data, plain, given, reference, runs=runs)
+    samples = [Sample(name, "", whole.seconds, whole.reference_s, None)]
+    shapes = {key: array.shape for key, array in given.items()}
+    for operator in load(deployed, shapes=shapes).operators:
+        if operator.name in times and not operator.constant:
+            seconds = max(times[operator.name] - overhead.profiler_bias_s, 0.0)
+            samples.append(Sample(name, operator.name, seconds, timing.reference_s, operator))
+    return samples
+
+
+def deployed_model(model: onnx.ModelProto, runtime: Runtime) -> onnx.ModelProto:
+    """The graph that onnxruntime's optimiser writes of a model, its nodes uniquely named."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "deployed.onnx"
+        open_session(model.SerializeToString(), runtime, optimized=path)
+        return uniquely_named(onnx.load(path))
+
+
+def composite_name(seed: int) -> str:
+    """The name of the composite of a seed."""
+    return f"composite-{seed}"
+
+
+def take_samples(seed: int, runtime: Runtime, overhead: CallOverhead, reference: Reference) -> list[Sample]:
+    """Samples of the composite of a seed."""
+    _, model = composite(seed)
+    return sample_model(composite_name(seed), model, runtime, overhead, reference)
+
+
+# --- the file ----------------------------------------------------------------------------------------------------
+
+
+def append_samples(path: Path, samples: list[Sample]) -> None:
+    """Add the samples of one composite to a file, all or none, and flush it to disk."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if not path.exists():
+        writer.writerow(COLUMNS)
+    for sample in samples:
+        record = "" if sample.operator is None else json.dumps(operator_record(sample.operator), separators=(",", ":"))
+        numbers = (f"{sample.seconds:.4g}", f"{sample.reference_s:.5g}")
+        writer.writerow((sample.composite, sample.node, *numbers, record))
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(text.getvalue())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_samples(path: Path) -> Iterator[Sample]:
+    """The samples of a file."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            record = json.loads(row["operator"]) if row["operator"] else None
+            operator = None if record is None else operator_from_record(row["node"], record)
+            yield Sample(row["composite"], row["node"], float(row["seconds"]), float(row["reference_s"]), operator)
+
+
+def operator_record(operator: Operator) -> dict[str, Any]:
+    """What of an operator a price can depend on, as JSON."""
+    return {
+        "op": operator.op_type,
+        "domain": operator.domain,
+        "version": operator.version,
+        "in": [_tensor_record(tensor) for tensor in operator.inputs],
+        "out": [_tensor_record(tensor) for tensor in operator.outputs],
+        "attributes": {
+            key: _plain(value) for key, value in sorted(operator.attributes.items()) if _plain(value) is not None
+        },
+    }
+
+
+def _tensor_record(tensor: Tensor | None) -> list[Any] | None:
+    if tensor is None:
+        return None
+    record: list[Any] = [tensor.dtype.label, tensor.shape]
+    if tensor.constant:
+        small = tensor.value is not None and tensor.value.size <= _SMALL and tensor.value.dtype.kind in "iuf"
+        record.append(tensor.value.tolist() if small and tensor.value is not None else 1)
+    return record
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)) and all(isinstance(item, (int, float, str)) for item in value):
+        return list(value)
+    return None
+
+
+_DTYPES = {dtype.label: dtype for dtype in DType}
+
+
+def operator_from_record(name: str, record: Mapping[str, Any]) -> Operator:
+    """The operator that `operator_record` wrote."""
+    return Operator(
+        name=name,
+        op_type=record["op"],
+        domain=record["domain"],
+        version=record["version"],
+        inputs=tuple(_tensor(f"{name}.in{index}", entry) for index, entry in enumerate(record["in"])),
+        outputs=tuple(_tensor(f"{name}.out{index}", entry) for index, entry in enumerate(record["out"])),
+        attributes={
+            key: tuple(value) if isinstance(value, list) else value for key, value in record["attributes"].items()
+        },
+    )
+
+
+def _tensor(name: str, entry: list[Any] | None) -> Tensor | None:
+    if entry is None:
+        return None
+    dtype, shape, *constant = entry
+    value = None
+    if constant and isinstance(constant[0], (list, float)):
+        value = np.asarray(constant[0])
+    return Tensor(name, _DTYPES[dtype], None if shape is None else tuple(shape), value, bool(constant))

@@ -1,0 +1,262 @@
+"""Seconds of kernels: a roofline-shaped line per kind, times an efficiency that varies smoothly with shape.
+
+For an operator of kind c and type d with TO transistor operations and the bytes that it reads and writes:
+
+    line(n)    = call[c,d] + to[c,d] x TO(n) + in[c,d] x inputs(n) + w[c,d] x constants(n) + out[c,d] x outputs(n)
+    seconds(n) = line(n) x exp(f[c,d](shape))
+
+All five coefficients are non-negative. f is the mean of a Gaussian process (Rasmussen and Williams 2006, eq. 2.25, a
+Matern 3/2 covariance and a linear one) over the features of `onnx_aiwq.kernels`: where blocks are small, rows few or
+data beyond the cache, a kernel does not keep the rate of its line. Far from every sample f falls back to the line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from onnx_aiwq.kernels import Kernel, bytes_moved, describe, is_known
+from onnx_aiwq.vocabulary import Operator
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+NonNegative = Annotated[float, Field(ge=0)]
+LINEAR_SHARE = 0.3
+"""Weight of the linear covariance beside the Matern one, whose variance is one."""
+LEAST_SECONDS = 5e-8  # of a call; what a fit may not go below
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Line(_Frozen):
+    """Seconds per call, per transistor operation, and per byte of run-time inputs, constants and outputs."""
+
+    call_s: NonNegative
+    per_to_s: NonNegative
+    per_input_byte_s: NonNegative
+    per_constant_byte_s: NonNegative
+    per_output_byte_s: NonNegative
+
+
+class Efficiency(_Frozen):
+    """f of the module: a Gaussian process over standardised features.
+
+    Attributes:
+        centre: of each feature.
+        scale: of each feature; 0 where it did not vary, and then it is left out.
+        low: least value that was measured.
+        high: greatest value that was measured; beyond both, features are taken as the nearest of the two.
+        mean: of log(seconds / line).
+        length: of the Matern covariance, in standard deviations.
+        points: standardised features of the samples that it is made of.
+        weights: one per point.
+    """
+
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    mean: float
+    length: Annotated[float, Field(gt=0)]
+    points: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _fitting_sizes(self) -> Efficiency:
+        if len({len(self.centre), len(self.scale), len(self.low), len(self.high)}) != 1:
+            raise ValueError("centre, scale, low and high differ in length")
+        if len(self.points) != len(self.weights):
+            raise ValueError(f"{len(self.points)} points, but {len(self.weights)} weights")
+        if any(len(point) != len(self.centre) for point in self.points):
+            raise ValueError("a point has not one number per feature")
+        return self
+
+
+class KernelModel(_Frozen):
+    """What calls of one kind of kernel take.
+
+    Attributes:
+        kind: of `onnx_aiwq.kernels.Kernel`; a group's name where it stands for all kinds of a group, ``*`` for any.
+        dtype: label of the type, or ``*``.
+        samples: how many it is fitted to.
+        line: its coefficients.
+        covariance: of the coefficients, in the order of `Line`; rows and columns of a coefficient at zero are zero.
+        rank: of the fit; less than the number of coefficients where the samples cannot tell some apart.
+        condition: condition number of the scaled regressors.
+        efficiency: f, where there are enough samples.
+        log_error: standard deviation of log(predicted / measured) of the kind's share of a network, held out.
+    """
+
+    kind: str
+    dtype: str
+    samples: Annotated[int, Field(ge=1)]
+    line: Line
+    covariance: tuple[tuple[float, ...], ...] = ()
+    rank: int = 0
+    condition: NonNegative | None = None
+    efficiency: Efficiency | None = None
+    log_error: NonNegative
+
+
+class TimeModel(_Frozen):
+    """The kernels of one machine under one runtime.
+
+    Attributes:
+        level: optimisation level of the runtime that the kernels were sampled at.
+        block: channels of a block of the blocked layout.
+        reference_s: of the reference kernel when the samples were taken.
+        seconds_per_run: of an inference beyond its nodes.
+        common_log_error: standard deviation of what is left when all kinds are right: the machine, and the sum.
+        widening: factor on the standard deviation of a network that makes the interval cover what it says.
+        kernels: kinds, then groups, then ``*``.
+    """
+
+    level: str
+    block: Annotated[int, Field(ge=1)] = 16
+    reference_s: Annotated[float, Field(gt=0)]
+    seconds_per_run: NonNegative
+    common_log_error: NonNegative
+    widening: Annotated[float, Field(gt=0)] = 1.0
+    kernels: Annotated[tuple[KernelModel, ...], Field(min_length=1)]
+
+    def find(self, kernel: Kernel) -> KernelModel | None:
+        """The model of a kernel: its kind and type, its kind, its group, any."""
+        by_key = self._by_key()
+        for key in (
+            (kernel.kind, kernel.dtype),
+            (kernel.kind, "*"),
+            (kernel.group, kernel.dtype),
+            (kernel.group, "*"),
+            ("*", "*"),
+        ):
+            if key in by_key:
+                return by_key[key]
+        return None
+
+    def _by_key(self) -> dict[tuple[str, str], KernelModel]:
+        return {(model.kind, model.dtype): model for model in self.kernels}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One operator to be timed, one call.
+
+    Attributes:
+        operator: what runs.
+        transistors: its transistor operations in one call.
+    """
+
+    operator: Operator
+    transistors: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTime:
+    """Predicted seconds of one call.
+
+    Attributes:
+        seconds: of the call.
+        compute_share: share of the line that transistor operations make up.
+        data_share: share that bytes make up; the rest is the call itself.
+        key: kind and type of the model that it comes from.
+        exact: whether the profile has met this kind in this type; else a wider class stands in.
+        log_error: of that model.
+    """
+
+    seconds: float
+    compute_share: float
+    data_share: float
+    key: tuple[str, str]
+    exact: bool
+    log_error: float
+
+
+def predict(model: TimeModel, works: Sequence[Work]) -> list[KernelTime | None]:
+    """Seconds of one call of each operator; None where a shape is unknown or no class of the profile fits."""
+    by_key = model._by_key()
+    found: dict[tuple[str, str], list[tuple[int, Kernel]]] = {}
+    for index, work in enumerate(works):
+        if is_known(work.operator):
+            kernel = describe(work.operator)
+            entry = model.find(kernel)
+            if entry is not None:
+                found.setdefault((entry.kind, entry.dtype), []).append((index, kernel))
+    times: list[KernelTime | None] = [None] * len(works)
+    for key, members in found.items():
+        entry = by_key[key]
+        factors = _factors(entry, [(kernel, works[index]) for index, kernel in members])
+        for (index, kernel), factor in zip(members, factors, strict=True):
+            times[index] = _time(entry, works[index], kernel, factor)
+    return times
+
+
+def _time(entry: KernelModel, work: Work, kernel: Kernel, factor: float) -> KernelTime:
+    compute_s, data_s, call_s = line_parts(entry.line, work)
+    total = max(compute_s + data_s + call_s, LEAST_SECONDS)
+    exact = (entry.kind, entry.dtype) == (kernel.kind, kernel.dtype)
+    return KernelTime(
+        total * factor, compute_s / total, data_s / total, (entry.kind, entry.dtype), exact, entry.log_error
+    )
+
+
+def line_parts(line: Line, work: Work) -> tuple[float, float, float]:
+    """Seconds that the line gives to transistor operations, to bytes and to the call."""
+    inputs, constants, outputs = bytes_moved(work.operator)
+    data_s = (
+        line.per_input_byte_s * inputs + line.per_constant_byte_s * constants + line.per_output_byte_s * outputs
+    )
+    return line.per_to_s * work.transistors, data_s, line.call_s
+
+
+def features_of(kernel: Kernel, work: Work) -> tuple[float, ...]:
+    """What f sees: the kernel's own features, the bytes and the transistor operations, as log2."""
+    sizes = (*bytes_moved(work.operator), work.transistors)
+    return (*kernel.features, *(math.log2(1 + size) for size in sizes))
+
+
+def _factors(entry: KernelModel, members: Sequence[tuple[Kernel, Work]]) -> list[float]:
+    """exp(f) of each member; 1 where the model is a line alone, as it is for a group."""
+    if entry.efficiency is None:
+        return [1.0] * len(members)
+    import numpy as np
+
+    features = np.asarray([features_of(kernel, work) for kernel, work in members])
+    return [float(factor) for factor in np.exp(efficiency_logs(entry.efficiency, features))]
+
+
+def efficiency_logs(efficiency: Efficiency, features: Array) -> Array:
+    """f of features, shape (n, features)."""
+    import numpy as np
+
+    within = np.clip(features, efficiency.low, efficiency.high)
+    points = np.asarray(efficiency.points).reshape(len(efficiency.weights), -1)
+    logs = covariance(standardised(within, efficiency.centre, efficiency.scale), points, efficiency.length)
+    return efficiency.mean + logs @ np.asarray(efficiency.weights)  # type: ignore[no-any-return]
+
+
+def standardised(features: Array, centre: Sequence[float], scale: Sequence[float]) -> Array:
+    """Features around zero with deviation one; those that never varied are all zero."""
+    import numpy as np
+
+    divisor = np.where(np.asarray(scale) > 0, scale, 1.0)
+    return (features - np.asarray(centre)) / divisor * (np.asarray(scale) > 0)  # type: ignore[no-any-return]
+
+
+def covariance(left: Array, right: Array, length: float) -> Array:
+    """Covariance of f between points, shape (left, right): Matern 3/2 (Rasmussen and Williams, eq. 4.17) and linear."""
+    import numpy as np
+
+    squares = (left**2).sum(1)[:, None] + (right**2).sum(1)[None] - 2 * left @ right.T
+    distances = np.sqrt(3 * np.maximum(squares, 0)) / length
+    linear = left @ right.T / max(1, left.shape[1])
+    return (1 + distances) * np.exp(-distances) + LINEAR_SHARE * linear  # type: ignore[no-any-return]
