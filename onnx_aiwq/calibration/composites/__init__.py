@@ -13,24 +13,51 @@ import onnx
 
 from onnx_aiwq.calibration.composites import images, sequences, tensors
 from onnx_aiwq.calibration.composites.builder import Builder, Value
+from onnx_aiwq.calibration.composites.quantised import Form, quantised
 
 Kind = Literal["images", "sequences", "tensors"]
-KINDS: tuple[Kind, ...] = ("images", "sequences", "tensors", "images", "sequences", "images")
+Plan = tuple[Kind, Form | None]
+PLANS: tuple[Plan, ...] = (
+    ("images", None),
+    ("sequences", None),
+    ("tensors", None),
+    ("images", "qdq"),
+    ("sequences", "dynamic"),
+    ("images", None),
+    ("sequences", None),
+    ("images", "qoperator"),
+    ("sequences", "qdq"),
+    ("images", None),
+    ("sequences", None),
+    ("tensors", None),
+    ("images", "qdq-signed"),
+    ("sequences", "dynamic"),
+    ("images", None),
+    ("sequences", None),
+    ("images", "qdq"),
+    ("sequences", "four-bits"),
+)
 """In this order, over and over: what networks spend their time in comes more often."""
 _MOST_ELEMENTS = 1_600_000
-_BLOCKS = 14
-_BRANCHES = 22
+_BLOCKS = {"images": 14, "sequences": 7, "tensors": 48}
+_QUANTISED_BLOCKS = {"images": 8, "sequences": 5, "tensors": 20}
 
 
-def composite(seed: int) -> tuple[Kind, onnx.ModelProto]:
-    """The composite of a seed, and its kind; the same for the same seed, on every machine."""
-    kind = KINDS[seed % len(KINDS)]
+def plan_of(seed: int) -> Plan:
+    """What the composite of a seed is made of, and the quantised form that it takes, if any."""
+    return PLANS[seed % len(PLANS)]
+
+
+def composite(seed: int) -> onnx.ModelProto:
+    """The composite of a seed; the same for the same seed."""
+    kind, form = plan_of(seed)
     b = Builder(seed)
-    {"images": _images, "sequences": _sequences, "tensors": _tensors}[kind](b)
-    return kind, b.model()
+    blocks = (_BLOCKS if form is None else _QUANTISED_BLOCKS)[kind]
+    {"images": _images, "sequences": _sequences, "tensors": _tensors}[kind](b, blocks)
+    return b.model() if form is None else quantised(b.model(), form)
 
 
-def _images(b: Builder) -> None:
+def _images(b: Builder, count: int) -> None:
     side = b.pick(224, 192, 160, 128, 112, 96, 64, 56, 48, 32, 28, 20, 14, 7)
     if side >= 96 and b.chance(0.7):
         x = images.conv(b, b.input((1, 3, side, side)), b.width(16, 96), b.pick(3, 4, 7, 11), stride=b.pick(1, 2, 2, 4), act="Relu")
@@ -38,7 +65,7 @@ def _images(b: Builder) -> None:
         channels = b.width(16, max(32, min(1024, 400_000 // side**2)))
         x = images.conv(b, b.input((1, channels, side, side)), channels, 1, act="Relu")
     blocks, shares = zip(*images.BLOCKS, strict=True)
-    for _ in range(_BLOCKS):
+    for _ in range(count):
         x = _smaller(b, b.pick(*blocks, weights=shares)(b, x))
     b.output(x)
 
@@ -56,14 +83,14 @@ def _smaller(b: Builder, x: Value) -> Value:
     return x
 
 
-def _sequences(b: Builder) -> None:
+def _sequences(b: Builder, count: int) -> None:
     steps = b.pick(16, 32, 49, 64, 128, 197, 256, 384, 512, 1500, weights=(2, 2, 2, 3, 4, 3, 2, 1, 1, 0.4))
     width = b.pick(64, 96, 128, 192, 256, 384, 512, 768, 1024)
     while steps * width > 400_000:
         width //= 2
     x = b.matmul(b.input((1, steps, width)), width)
     blocks, shares = zip(*sequences.BLOCKS, strict=True)
-    for _ in range(_BLOCKS // 2):
+    for _ in range(count):
         y = b.pick(*blocks, weights=shares)(b, x)
         n, steps, width = y.shape
         if width > 1024 or width < 32 or steps < 8:
@@ -73,7 +100,7 @@ def _sequences(b: Builder) -> None:
     b.output(x)
 
 
-def _tensors(b: Builder) -> None:
+def _tensors(b: Builder, count: int) -> None:
     blocks, shares = zip(*tensors.BLOCKS, strict=True)
-    for _ in range(_BRANCHES):
+    for _ in range(count):
         b.pick(*blocks, weights=shares)(b)

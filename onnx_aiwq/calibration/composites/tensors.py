@@ -6,7 +6,6 @@ drawn log-uniform, so that overhead, bytes and arithmetic vary independently of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,7 +20,7 @@ UNARY = (
 _POSITIVE = ("Sqrt", "Log", "Reciprocal")
 
 
-def shape(b: Builder, most: int = 3_000_000) -> tuple[int, ...]:
+def shape(b: Builder, most: int = 1_500_000) -> tuple[int, ...]:
     """Two to four dimensions with a log-uniform number of elements."""
     size = b.log_int(64, most)
     rank = b.pick(2, 3, 4, weights=(1, 2, 2))
@@ -101,7 +100,7 @@ def reduction(b: Builder) -> None:
 
 def normalisation(b: Builder) -> None:
     """Softmax or a normalisation over the last axis; scores masked at times, since their values decide its time."""
-    x = produced(b, shape(b, 2_000_000))
+    x = produced(b, shape(b))
     kind = b.pick("Softmax", "LogSoftmax", "LayerNormalization", "masked", "axis", weights=(3, 0.5, 3, 2, 0.5))
     if kind == "masked":
         allowed = np.where(np.tri(x.shape[-2], x.shape[-1], dtype=bool), 0, -3.4e38).astype(np.float32)
@@ -234,7 +233,3 @@ BLOCKS: tuple[tuple[Callable[[Builder], None], float], ...] = (
 )
 """What a collection of single operators is drawn from, with how often."""
 
-
-def elements(dims: tuple[int, ...]) -> int:
-    """Number of elements of a shape."""
-    return math.prod(dims)
