@@ -31,7 +31,7 @@ HIGHEST_POWER_W = 2000.0
 """No domain draws more (the largest TDP of a CPU in the hardware list is 390 W): a step that would need more power is
 no wrap of the counter, and between readings further apart than range / HIGHEST_POWER_W wraps cannot be counted."""
 UPDATE_S = 0.001
-"""The counters are updated about once per millisecond (Intel SDM vol. 3B, RAPL interfaces): each end of a window is off by as
+"""The counters are updated about once per millisecond (Intel SDM vol. 3B): each end of a window is off by as
 much."""
 _LONGEST_POLL_S = 10.0
 _ZONE = re.compile(r"(intel-rapl(?:-mmio)?):(\d+)(?::(\d+))?")

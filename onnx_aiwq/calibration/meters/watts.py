@@ -219,8 +219,7 @@ def _within(value: int, span: str) -> bool:
 def _unknown(processor: ProcessorIdentity, part: str, architecture: str, host: Host) -> MeterUnavailableError:
     next_step = "give the watts that it draws with --watts W (a plug meter, the vendor's figure)"
     if not part and not architecture:
-        names = {plain_name(name): name for name in _hardware()}
-        near = suggestion(plain_name(processor.name), names)
+        near = suggestion(plain_name(processor.name), _hardware())
         return MeterUnavailableError(f"power-model: no source knows the processor {processor.name!r};{near}", next_step)
     kind = "a virtual machine's share of it" if host.virtual else "it"
     return MeterUnavailableError(
