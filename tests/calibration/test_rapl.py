@@ -43,6 +43,7 @@ def test_package_and_dram_are_added_and_nothing_else(tmp_path: Path) -> None:
     assert reading.seconds == pytest.approx(2)
     assert reading.watts == pytest.approx(17)
     assert (reading.label, reading.scope, reading.notes) == ("measured", "CPU package + DRAM", ())
+    assert meter.notes == ()
     # Both ends are known to the counter's millisecond: 1 ms of 2 s.
     assert (reading.joules_low, reading.joules_high) == (pytest.approx(34 * 0.9995), pytest.approx(34 * 1.0005))
 

@@ -44,7 +44,7 @@ _NO_POWERCAP = (
 _PERMISSION = (
     "since 2020 the counters are readable by root alone (CVE-2020-8694: they leak what other processes do). Where that "
     "is acceptable, allow reading until the next boot with `sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj`, "
-    'or for good with a udev rule: SUBSYSTEM=="powercap", ACTION=="add", KERNEL=="intel-rapl*", '
+    'or for good with a udev rule: SUBSYSTEM=="powercap", ACTION=="add", KERNEL=="intel-rapl*:*", '
     'RUN+="/bin/chmod a+r /sys%p/energy_uj"'
 )
 
