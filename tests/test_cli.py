@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 BESIDE_PYTHON = str(Path(sys.executable).parent)
 AIWQ = shutil.which("aiwq", path=BESIDE_PYTHON) or shutil.which("aiwq") or "aiwq"
-COMMANDS = ("advise", "analyze", "compare", "gate", "baseline", "lifecycle", "hardware", "regions", "rules")
+COMMANDS = ("advise", "analyze", "compare", "gate", "baseline", "lifecycle", "hardware", "regions", "rules", "doctor")
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 TIMEOUT_S = 120
 

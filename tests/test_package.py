@@ -29,11 +29,15 @@ AIWQ = shutil.which("aiwq", path=str(Path(sys.executable).parent)) or shutil.whi
 FILES = (
     "py.typed",
     "data/carbon_intensity.csv",
+    "data/cloud_cpu_watts.csv",
     "data/cloud_regions.csv",
     "data/hardware.csv",
     "data/hardware_additions.csv",
+    "data/processor_architectures.csv",
     "data/transistors.csv",
+    "data/utilisation_curves.csv",
     "schemas/comparison-1.schema.json",
+    "schemas/doctor-1.schema.json",
     "schemas/report-1.schema.json",
     "schemas/verdict-1.schema.json",
 )

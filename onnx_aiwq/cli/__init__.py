@@ -14,6 +14,7 @@ from onnx_aiwq.cli.advise import advise
 from onnx_aiwq.cli.analyze import analyze
 from onnx_aiwq.cli.baseline import baseline
 from onnx_aiwq.cli.compare import compare
+from onnx_aiwq.cli.doctor import doctor
 from onnx_aiwq.cli.gate import gate
 from onnx_aiwq.cli.lifecycle import lifecycle
 from onnx_aiwq.cli.listing import hardware, regions, rules
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (analyze, compare, gate, baseline, advise, lifecycle, hardware, regions, rules):
+for command in (analyze, compare, gate, baseline, advise, lifecycle, hardware, regions, rules, doctor):
     app.command()(command)
 
 
