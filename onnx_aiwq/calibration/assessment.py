@@ -175,12 +175,16 @@ def baselines(observations: Observations, *, seed: int = 0) -> dict[str, Errors]
     names = sorted(observations.wholes)
     seconds = np.asarray([observations.wholes[name] for name in names])
     sums = _sums(observations.nodes)
-    columns = {key: np.asarray([sums[name][index] for name in names]) for index, key in enumerate(("MACs", "TO", "bytes"))}
+    columns = {
+        key: np.asarray([sums[name][index] for name in names]) for index, key in enumerate(("MACs", "TO", "bytes"))
+    }
     designs = {"constant": np.ones((len(names), 1))}
     designs |= {f"seconds per {key[:-1] if key != 'TO' else key}": column[:, None] for key, column in columns.items()}
     unit = columns["TO"].max() or 1.0
     for degree in (1, 2, 3):
-        designs[f"TO polynomial n={degree}"] = np.stack([(columns["TO"] / unit) ** i for i in range(degree + 1)], axis=1)
+        designs[f"TO polynomial n={degree}"] = np.stack(
+            [(columns["TO"] / unit) ** i for i in range(degree + 1)], axis=1
+        )
     return {name: errors_of(list(_left_out(design, seconds)), list(seconds)) for name, design in designs.items()}
 
 

@@ -167,7 +167,9 @@ def fit_line(columns: Array, seconds: Array) -> tuple[Line, tuple[tuple[float, .
     rank = int((singular > singular[0] * 1e-8).sum())
     condition = float(singular[0] / singular[-1]) if rank == used.sum() else None
     matrix = _covariance(scaled, seconds * weights, solution)
-    line = Line(**{name: _rounded(float(x * unit)) for name, x, unit in zip(_COEFFICIENTS, solution, _UNITS, strict=True)})
+    line = Line(
+        **{name: _rounded(float(x * unit)) for name, x, unit in zip(_COEFFICIENTS, solution, _UNITS, strict=True)}
+    )
     return line, matrix, rank, None if condition is None else _rounded(condition)
 
 

@@ -200,7 +200,9 @@ def call_overhead(runtime: Runtime, reference: Reference) -> CallOverhead:
 
 def _chain(length: int) -> bytes:
     nodes = [
-        helper.make_node("Relu" if index % 2 else "Neg", [f"v{index}" if index else "x"], [f"v{index + 1}"], f"node_{index}")
+        helper.make_node(
+            "Relu" if index % 2 else "Neg", [f"v{index}" if index else "x"], [f"v{index + 1}"], f"node_{index}"
+        )
         for index in range(length)
     ]
     graph = helper.make_graph(

@@ -95,7 +95,9 @@ def deployed_model(model: onnx.ModelProto, runtime: Runtime) -> onnx.ModelProto:
         open_session(model.SerializeToString(), runtime, optimized=path)
         deployed = onnx.load(path)
     # Weights that a file also lists as inputs and that were folded away would be asked for as inputs.
-    folded = {tensor.name for tensor in model.graph.initializer} - {tensor.name for tensor in deployed.graph.initializer}
+    folded = {tensor.name for tensor in model.graph.initializer} - {
+        tensor.name for tensor in deployed.graph.initializer
+    }
     kept = [value for value in deployed.graph.input if value.name not in folded]
     del deployed.graph.input[:]
     deployed.graph.input.extend(kept)

@@ -8,13 +8,73 @@ from onnx_aiwq.kernels.shapes import Description, log2, shape_of
 from onnx_aiwq.vocabulary import Operator
 
 _BINARY = frozenset(
-    "Add Sub Mul Div Pow Max Min Greater Less Equal GreaterOrEqual LessOrEqual And Or Xor Mod PRelu Where BiasGelu "
-    "QLinearAdd QLinearMul BitwiseAnd".split()
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Pow",
+        "Max",
+        "Min",
+        "Greater",
+        "Less",
+        "Equal",
+        "GreaterOrEqual",
+        "LessOrEqual",
+        "And",
+        "Or",
+        "Xor",
+        "Mod",
+        "PRelu",
+        "Where",
+        "BiasGelu",
+        "QLinearAdd",
+        "QLinearMul",
+        "BitwiseAnd",
+    ]
 )
 _UNARY = frozenset(
-    "Relu Sigmoid Tanh Exp Log Erf Sqrt Neg Abs Reciprocal Gelu FastGelu QuickGelu HardSwish HardSigmoid LeakyRelu Elu "
-    "Softplus Softsign Selu Celu Mish Floor Ceil Round Sign Sin Cos Not Cast Clip ThresholdedRelu QuantizeLinear "
-    "DequantizeLinear DynamicQuantizeLinear QLinearSigmoid QLinearLeakyRelu IsNaN Swish".split()
+    [
+        "Relu",
+        "Sigmoid",
+        "Tanh",
+        "Exp",
+        "Log",
+        "Erf",
+        "Sqrt",
+        "Neg",
+        "Abs",
+        "Reciprocal",
+        "Gelu",
+        "FastGelu",
+        "QuickGelu",
+        "HardSwish",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Elu",
+        "Softplus",
+        "Softsign",
+        "Selu",
+        "Celu",
+        "Mish",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Sign",
+        "Sin",
+        "Cos",
+        "Not",
+        "Cast",
+        "Clip",
+        "ThresholdedRelu",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "QLinearSigmoid",
+        "QLinearLeakyRelu",
+        "IsNaN",
+        "Swish",
+    ]
 )
 _DATA_INPUTS = {"QLinearAdd": (0, 3), "QLinearMul": (0, 3), "Where": (1, 2)}
 

@@ -212,9 +212,7 @@ def _time(entry: KernelModel, work: Work, kernel: Kernel, factor: float) -> Kern
 def line_parts(line: Line, work: Work) -> tuple[float, float, float]:
     """Seconds that the line gives to transistor operations, to bytes and to the call."""
     inputs, constants, outputs = bytes_moved(work.operator)
-    data_s = (
-        line.per_input_byte_s * inputs + line.per_constant_byte_s * constants + line.per_output_byte_s * outputs
-    )
+    data_s = line.per_input_byte_s * inputs + line.per_constant_byte_s * constants + line.per_output_byte_s * outputs
     return line.per_to_s * work.transistors, data_s, line.call_s
 
 

@@ -56,7 +56,7 @@ def _merged(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[list[int], 
     order = tuple(axis for axis in order if axis < len(shape) and shape[axis] != 1)
     groups: list[list[int]] = []
     for axis in order:
-        if groups and groups[-1][-1] + 1 == axis or (groups and not _between(shape, groups[-1][-1], axis)):
+        if (groups and groups[-1][-1] + 1 == axis) or (groups and not _between(shape, groups[-1][-1], axis)):
             groups[-1].append(axis)
         else:
             groups.append([axis])

@@ -180,5 +180,11 @@ def _attention(operator: Operator) -> Description | None:
         return None
     heads = attribute_int(operator, "num_heads", 1)
     key = shape_of(operator.input(1)) if operator.op_type != "Attention" else x
-    features = (log2(x[0]), log2(x[1]), log2(key[1] if len(key) == 3 else x[1]), log2(heads), log2(y[-1] // max(1, heads)))
+    features = (
+        log2(x[0]),
+        log2(x[1]),
+        log2(key[1] if len(key) == 3 else x[1]),
+        log2(heads),
+        log2(y[-1] // max(1, heads)),
+    )
     return Description(operator.op_type.lower(), "attention", features)

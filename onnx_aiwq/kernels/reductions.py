@@ -100,5 +100,12 @@ def _along_axis(operator: Operator, x: tuple[int, ...]) -> Description:
     # A softmax over another axis than the last is computed over a transposed copy.
     moved = operator.op_type in ("Softmax", "LogSoftmax", "BiasSoftmax") and axis != rank - 1
     masked = operator.op_type == "Softmax"
-    features = (log2(outer), log2(width), log2(inner // max(1, width)), log2(outer * inner), float(moved), float(masked))
+    features = (
+        log2(outer),
+        log2(width),
+        log2(inner // max(1, width)),
+        log2(outer * inner),
+        float(moved),
+        float(masked),
+    )
     return Description(operator.op_type.lower(), "normalisation", features)

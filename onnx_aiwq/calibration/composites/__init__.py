@@ -60,7 +60,9 @@ def composite(seed: int) -> onnx.ModelProto:
 def _images(b: Builder, count: int) -> None:
     side = b.pick(224, 192, 160, 128, 112, 96, 64, 56, 48, 32, 28, 20, 14, 7)
     if side >= 96 and b.chance(0.7):
-        x = images.conv(b, b.input((1, 3, side, side)), b.width(16, 96), b.pick(3, 4, 7, 11), stride=b.pick(1, 2, 2, 4), act="Relu")
+        x = images.conv(
+            b, b.input((1, 3, side, side)), b.width(16, 96), b.pick(3, 4, 7, 11), stride=b.pick(1, 2, 2, 4), act="Relu"
+        )
     else:
         channels = b.width(16, max(32, min(1024, 400_000 // side**2)))
         x = images.conv(b, b.input((1, channels, side, side)), channels, 1, act="Relu")
@@ -74,7 +76,9 @@ def _smaller(b: Builder, x: Value) -> Value:
     """Keep a chain of blocks within what networks do: fewer channels where an image is large, a larger one at the end."""
     n, c, h, w = x.shape
     if c * h * w > _MOST_ELEMENTS // 2 or c > 1600:
-        x = images.conv(b, x, max(16, min(c // 4, 512) // 8 * 8), b.pick(1, 3), stride=2 if min(h, w) > 14 else 1, act="Relu")
+        x = images.conv(
+            b, x, max(16, min(c // 4, 512) // 8 * 8), b.pick(1, 3), stride=2 if min(h, w) > 14 else 1, act="Relu"
+        )
     if min(x.shape[2:]) < 5:
         side = b.pick(7, 14, 28, 56)
         channels = b.width(32, max(48, min(768, 300_000 // side**2)))

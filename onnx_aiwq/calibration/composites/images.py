@@ -172,7 +172,11 @@ def _pool(b: Builder, x: Value, kind: str, kernel: int, stride: int) -> Value:
     pad = kernel // 2 if kernel % 2 else 0
     n, c, *image = x.shape
     sizes = [(size + 2 * pad - kernel) // stride + 1 for size in image]
-    attributes = {"kernel_shape": [kernel] * len(image), "strides": [stride] * len(image), "pads": [pad] * 2 * len(image)}
+    attributes = {
+        "kernel_shape": [kernel] * len(image),
+        "strides": [stride] * len(image),
+        "pads": [pad] * 2 * len(image),
+    }
     return b.node(kind, [x.name], (n, c, *sizes), **attributes)
 
 
@@ -257,7 +261,9 @@ def channels_last(b: Builder, x: Value) -> Value:
     """Depthwise convolution, then layer normalisation and two products over channels that stand last."""
     n, c, h, w = x.shape
     y = b.transpose(conv(b, x, c, 7, groups=c), 0, 2, 3, 1)
-    y = b.node("LayerNormalization", [y.name, b.weight(c, offset=1.0, scale=0.1), b.weight(c, scale=0.1)], y.shape, axis=-1)
+    y = b.node(
+        "LayerNormalization", [y.name, b.weight(c, offset=1.0, scale=0.1), b.weight(c, scale=0.1)], y.shape, axis=-1
+    )
     y = b.matmul(b.activation(b.matmul(y, 4 * c), "GeluErf"), c)
     y = b.node("Mul", [b.weight(c, scale=0.5), y.name], y.shape)
     return b.add(b.transpose(y, 0, 3, 1, 2), x)

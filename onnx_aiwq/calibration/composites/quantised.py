@@ -41,9 +41,7 @@ def _eight_bits(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
     quantizer: Any
     if form in ("qdq", "qdq-signed"):
         activations = signed if form == "qdq-signed" else unsigned
-        quantizer = QDQQuantizer(
-            model, True, False, signed, activations, ranges, None, [], list(QDQRegistry), {}
-        )
+        quantizer = QDQQuantizer(model, True, False, signed, activations, ranges, None, [], list(QDQRegistry), {})
     elif form == "qoperator":
         mode = QuantizationMode.QLinearOps
         quantizer = ONNXQuantizer(

@@ -13,10 +13,32 @@ import numpy as np
 from onnx_aiwq.calibration.composites.builder import Builder, Value
 
 Block = Callable[[Builder, Value], Value]
-UNARY = (
-    "Relu Sigmoid Tanh Exp Erf Sqrt Neg Abs Reciprocal Gelu HardSwish HardSigmoid LeakyRelu Elu Softplus Floor Log "
-    "Sin Cos Not Cast Mish Selu Softsign"
-).split()
+UNARY = [
+    "Relu",
+    "Sigmoid",
+    "Tanh",
+    "Exp",
+    "Erf",
+    "Sqrt",
+    "Neg",
+    "Abs",
+    "Reciprocal",
+    "Gelu",
+    "HardSwish",
+    "HardSigmoid",
+    "LeakyRelu",
+    "Elu",
+    "Softplus",
+    "Floor",
+    "Log",
+    "Sin",
+    "Cos",
+    "Not",
+    "Cast",
+    "Mish",
+    "Selu",
+    "Softsign",
+]
 _POSITIVE = ("Sqrt", "Log", "Reciprocal")
 
 
@@ -55,7 +77,9 @@ def unary(b: Builder) -> None:
 def binary(b: Builder) -> None:
     """Arithmetic of two tensors, of one shape or broadcast in the ways that networks use."""
     x = produced(b, shape(b))
-    op_type = b.pick("Add", "Mul", "Sub", "Div", "Pow", "Max", "Min", "Greater", "PRelu", weights=(5, 5, 2, 2, 1, 1, 1, 1, 0.5))
+    op_type = b.pick(
+        "Add", "Mul", "Sub", "Div", "Pow", "Max", "Min", "Greater", "PRelu", weights=(5, 5, 2, 2, 1, 1, 1, 1, 0.5)
+    )
     kind = b.pick("same", "scalar", "last", "first", "outer")
     other: Value
     if kind == "same":
@@ -141,7 +165,9 @@ def movement(b: Builder) -> None:
         dims = tuple(size + 2 * (index == axis) for index, size in enumerate(x.shape))
         b.output(b.node("Pad", [x.name, b.integers(pads)], dims))
     elif kind == "Expand":
-        first = b.node("ReduceMax", [x.name, b.integers([axis])], tuple(1 if i == axis else s for i, s in enumerate(x.shape)))
+        first = b.node(
+            "ReduceMax", [x.name, b.integers([axis])], tuple(1 if i == axis else s for i, s in enumerate(x.shape))
+        )
         b.output(b.node("Expand", [first.name, b.integers(x.shape)], x.shape))
     elif kind == "Gather":
         rows = b.log_int(1, max(2, min(512, x.shape[axis])))
@@ -158,7 +184,9 @@ def movement(b: Builder) -> None:
     else:
         repeats = [1] * rank
         repeats[axis] = 2
-        b.output(b.node("Tile", [x.name, b.integers(repeats)], tuple(s * r for s, r in zip(x.shape, repeats, strict=True))))
+        b.output(
+            b.node("Tile", [x.name, b.integers(repeats)], tuple(s * r for s, r in zip(x.shape, repeats, strict=True)))
+        )
 
 
 def product(b: Builder) -> None:
@@ -232,4 +260,3 @@ BLOCKS: tuple[tuple[Callable[[Builder], None], float], ...] = (
     (top, 0.6),
 )
 """What a collection of single operators is drawn from, with how often."""
-
