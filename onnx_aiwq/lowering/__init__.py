@@ -12,10 +12,24 @@ from typing import Literal
 
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.lowering.activations import ACTIVATION_PASSES
-from onnx_aiwq.lowering.folding import FOLDING_PASSES
+from onnx_aiwq.lowering.folding import FOLDING_PASSES, product_and_sum, product_and_sum_everywhere
+from onnx_aiwq.lowering.functions import inline_functions
+from onnx_aiwq.lowering.gelu import bias_gelu, contrib_gelu, quick_gelu, standard_gelu, tanh_gelu
 from onnx_aiwq.lowering.layout import blocked_layout
 from onnx_aiwq.lowering.matching import WorkingGraph
-from onnx_aiwq.lowering.simplification import SIMPLIFICATION_PASSES, fold_constants
+from onnx_aiwq.lowering.normalization import (
+    contrib_layer_norm,
+    simplified_layer_norm,
+    skip_layer_norm,
+    standard_layer_norm,
+)
+from onnx_aiwq.lowering.products import product_and_scale, product_of_transposes, slices_to_split, transposes_to_products
+from onnx_aiwq.lowering.simplification import (
+    SHARING_PASSES,
+    SIMPLIFICATION_PASSES,
+    join_reshapes,
+    share_constants,
+)
 
 Level = Literal["disabled", "basic", "extended", "all"]
 Pass = Callable[[WorkingGraph], None]
@@ -37,8 +51,24 @@ class Lowering:
     origins: Mapping[str, tuple[str, ...]]
 
 
-BASIC: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, *FOLDING_PASSES)
-EXTENDED: tuple[Pass, ...] = (*ACTIVATION_PASSES,)
+RULES: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, *FOLDING_PASSES)
+ONCE: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, share_constants, *SHARING_PASSES, join_reshapes)
+BASIC: tuple[Pass, ...] = (*RULES, *SHARING_PASSES, product_and_sum, join_reshapes, standard_gelu, standard_layer_norm)
+EXTENDED: tuple[Pass, ...] = (
+    *ACTIVATION_PASSES,
+    contrib_gelu,
+    contrib_layer_norm,
+    simplified_layer_norm,
+    product_and_sum_everywhere,
+    slices_to_split,
+    transposes_to_products,
+    product_of_transposes,
+    bias_gelu,
+    skip_layer_norm,
+    tanh_gelu,
+    quick_gelu,
+    product_and_scale,
+)
 
 
 def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
@@ -53,8 +83,10 @@ def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
     if level == "disabled":
         return Lowering(graph, {operator.name: (operator.name,) for operator in graph.operators})
     work = WorkingGraph.of(graph)
-    fold_constants(work)
+    for each in ONCE:
+        each(work)
     _repeat(work, BASIC)
+    inline_functions(work, graph)
     if level in ("extended", "all"):
         _repeat(work, EXTENDED)
     if level == "all":

@@ -10,19 +10,15 @@ from onnx_aiwq.vocabulary import DType
 
 def fold_into_convolutions(work: WorkingGraph) -> None:
     """Add, Mul and BatchNormalization by constants after a convolution become part of its weights and bias."""
-    for node in work.of_type("Conv"):
+    for node in work.of_type("Conv", "ConvTranspose"):
         following = work.only_reader(node)
         while following is not None and _folds(work, node, following):
-            names = [*node.inputs[:2], _bias(work, node)]
-            node = work.fuse(node, [following], "Conv", "", names, following.outputs[:1], node.attributes)
+            names = list(node.inputs[:3])
+            if not node.input(2) and not following.is_a("Mul"):
+                channels = work.shape(following.output) or (0, 0)
+                names[2:] = [work.make_tensor(f"{node.name}/bias", work.dtype(names[1]), channels[1:2], constant=True)]
+            node = work.fuse(node, [following], node.op_type, "", names, following.outputs[:1], node.attributes)
             following = work.only_reader(node)
-
-
-def _bias(work: WorkingGraph, node: Node) -> str:
-    if node.input(2):
-        return node.input(2)
-    weight = work.shape(node.input(1)) or (0,)
-    return work.make_tensor(f"{node.name}/bias", work.dtype(node.input(1)), weight[:1], constant=True)
 
 
 def _folds(work: WorkingGraph, conv: Node, following: Node) -> bool:
@@ -35,22 +31,19 @@ def _folds(work: WorkingGraph, conv: Node, following: Node) -> bool:
             and not any(name and work.uses(name) for name in following.outputs[1:])
             and not following.attributes.get("training_mode", 0)
         )
-    if not following.is_a("Add", "Mul"):
+    if not following.is_a("Add", "Mul") or not conv.is_a("Conv"):
         return False
     other = following.inputs[1] if following.inputs[0] == conv.output else following.inputs[0]
     weight, shape = work.shape(conv.inputs[1]), work.shape(other)
     if not work.is_constant(other) or weight is None or shape is None:
         return False
-    return _is_per_channel(shape, len(weight), weight[0], scalar=following.is_a("Mul"))
+    return (following.is_a("Mul") and shape == ()) or is_per_channel(shape, len(weight), weight[0])
 
 
-def _is_per_channel(shape: tuple[int, ...], rank: int, channels: int, *, scalar: bool) -> bool:
-    if scalar and all(size == 1 for size in shape) and len(shape) <= 1:
-        return True
-    if len(shape) not in (rank, rank - 1):
-        return False
-    axis = len(shape) - rank + 1
-    return all(size == (channels if index == axis else 1) for index, size in enumerate(shape))
+def is_per_channel(shape: tuple[int, ...], rank: int, channels: int) -> bool:
+    """Whether a tensor of this shape has one value for each channel of an image of that rank."""
+    ones = (1,) * (rank - 2)
+    return channels > 1 and shape in ((channels, *ones), (1, channels, *ones))
 
 
 def fold_padding(work: WorkingGraph) -> None:
@@ -79,11 +72,7 @@ def _takes_pads(work: WorkingGraph, pad: Node, reader: Node) -> bool:
     if reader.attributes.get("auto_pad", "NOTSET") != "NOTSET":
         return False
     filler = work.scalar(pad.input(2)) if pad.input(2) else 0.0
-    if reader.is_a("Conv"):
-        return filler == 0.0
-    if reader.is_a("AveragePool"):
-        return filler == 0.0 and bool(reader.attributes.get("count_include_pad", 0))
-    return reader.is_a("MaxPool") and filler is not None and filler == float("-inf")
+    return filler == 0.0 and reader.is_a("Conv", "MaxPool", "AveragePool")
 
 
 def fold_into_products(work: WorkingGraph) -> None:
@@ -195,4 +184,4 @@ def _reshape(work: WorkingGraph, anchor: Node, source: str, result: str, shift: 
     )
 
 
-FOLDING_PASSES = (fold_padding, fold_into_convolutions, fold_into_products, product_and_sum)
+FOLDING_PASSES = (fold_padding, fold_into_convolutions, fold_into_products)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnx_aiwq.lowering.activations import CONTRIB, activation_of
+from onnx_aiwq.lowering.folding import is_per_channel
 from onnx_aiwq.lowering.matching import Node, WorkingGraph, traversal
 from onnx_aiwq.vocabulary import DType
 
@@ -54,8 +55,13 @@ class _Layout:
         """Move one node to the blocked layout, where it can run there."""
         if node.is_a("Conv") or node.is_a("FusedConv", domain=CONTRIB):
             self.convolution(node)
-        elif node.is_a("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"):
+        elif node.is_a("MaxPool", "AveragePool"):
             self.pooling(node)
+        elif node.is_a("GlobalMaxPool", "GlobalAveragePool"):
+            if node.inputs[0] in self.blocked or self.work.producer(node.inputs[0]) is None:
+                self.pooling(node)
+        elif node.is_a("Mul") and any(map(self.work.is_constant, node.inputs)):
+            self.scaling(node)
         elif not node.inputs or node.inputs[0] not in self.blocked:
             return
         elif node.is_a("Add", "Sum", "Mul"):
@@ -266,6 +272,19 @@ class _Layout:
         weight = work.make_tensor(f"{node.name}/scale", dtype, (channels, 1, 1, 1), constant=True)
         bias = work.make_tensor(f"{node.name}/shift", dtype, (channels,), constant=True)
         self.replace(node, "Conv", [source.name, weight, bias], {"group": channels}, source.channels)
+
+    def scaling(self, node: Node) -> None:
+        """So is a product with one constant for each channel."""
+        index = 0 if node.inputs[0] in self.blocked else 1
+        source = self.blocked.get(node.inputs[index])
+        shape = self.work.shape(node.inputs[1 - index])
+        if source is None or shape is None or not is_per_channel(shape, 4, source.channels):
+            return
+        source.left -= 1
+        channels = self.up(source.channels)
+        dtype = self.work.dtype(node.output)
+        weight = self.work.make_tensor(f"{node.name}/scale", dtype, (channels, 1, 1, 1), constant=True)
+        self.replace(node, "Conv", [source.name, weight], {"group": channels}, source.channels)
 
     def transposition(self, node: Node) -> None:
         source = self.blocked[node.inputs[0]]

@@ -70,6 +70,8 @@ class WorkingGraph:
         readers: tensor name -> nodes that read it, once for each time that they do.
         kept: tensors that must keep their name: graph outputs, and what leaves a loop or a branch.
         changed: whether a pass has changed anything since it was last cleared.
+        generated: constants that an operator of the file makes, by how they are made: equal keys, equal elements.
+        versions: opset version by domain.
     """
 
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class WorkingGraph:
     readers: dict[str, list[Node]] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
     changed: bool = False
+    generated: dict[str, Any] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _made: int = 0
@@ -96,11 +99,26 @@ class WorkingGraph:
         for position, operator in enumerate(graph.operators):
             if not operator.constant or operator.op_type == "DequantizeLinear":
                 work._insert(_node_of(operator, float(position), position))
+            elif operator.op_type != "Constant":
+                work._note_generated(operator)
             work._made = position + 1
         for tensor in (*graph.inputs, *graph.outputs):
             work.tensors.setdefault(tensor.name, tensor)
         work.kept = {tensor.name for tensor in graph.outputs} | _escaping(graph)
         return work
+
+    def _note_generated(self, operator: Operator) -> None:
+        sources = tuple(
+            None
+            if tensor is None
+            else self.generated.get(tensor.name)
+            or (tensor.name if tensor.value is None or tensor.value.dtype == object else tensor.value.tobytes())
+            for tensor in operator.inputs
+        )
+        for index, tensor in enumerate(operator.outputs):
+            if tensor is not None:
+                how = (operator.domain, operator.op_type, attribute_key(operator.attributes), sources, index)
+                self.generated[tensor.name] = (tensor.dtype, tensor.shape, how)
 
     def _insert(self, node: Node) -> None:
         self.nodes[node.name] = node
@@ -407,6 +425,14 @@ class WorkingGraph:
             branches=branches,
             constant=bool(outputs) and all(map(self.is_constant, outputs)),
         )
+
+
+def attribute_key(attributes: Mapping[str, Any]) -> Any:
+    """Attributes in a form that compares and hashes by value."""
+    return tuple(
+        (name, value.tobytes() if isinstance(value, np.ndarray) else value)
+        for name, value in sorted(attributes.items())
+    )
 
 
 def _versions(graph: Graph) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_aiwq.lowering.matching import Node, WorkingGraph
+from onnx_aiwq.lowering.matching import Node, WorkingGraph, attribute_key
 from onnx_aiwq.vocabulary import DType
 
 _RANDOM = frozenset(
@@ -15,6 +15,7 @@ _RANDOM = frozenset(
 )
 _NEVER_FOLDED = _RANDOM | {"DequantizeLinear", "QuantizeLinear", "If", "Loop", "Scan"}
 _LARGE = 2**31 - 1
+_SHARED_ELEMENTS = 8  # larger constants are told apart by name
 
 
 def fold_constants(work: WorkingGraph) -> None:
@@ -99,6 +100,14 @@ _NO_OPERATIONS = {
 }
 
 
+def share_constants(work: WorkingGraph) -> None:
+    """Small constants of equal elements are one; the optimiser does this once, before it folds anything."""
+    for name, tensor in work.tensors.items():
+        if tensor.constant and tensor.value is not None and tensor.value.size <= _SHARED_ELEMENTS:
+            if tensor.value.dtype != object and name not in work.producers:
+                work.generated.setdefault(name, (tensor.dtype, tensor.shape, tensor.value.tobytes()))
+
+
 def share_common(work: WorkingGraph) -> None:
     """Two operators of one type on the same inputs with the same attributes are one."""
     seen: dict[Any, Node] = {}
@@ -117,36 +126,24 @@ def share_common(work: WorkingGraph) -> None:
 
 
 def _value_key(work: WorkingGraph, name: str) -> Any:
-    tensor = work.tensors.get(name)
-    if tensor is None or not tensor.constant or tensor.value is None or tensor.value.size > 1024:
-        return name
-    if tensor.value.dtype == object:
-        return name
-    return (tensor.dtype, tensor.shape, tensor.value.tobytes())
+    return work.generated.get(name, name)
 
 
 def _attribute_key(node: Node) -> Any:
-    return tuple(
-        (name, value.tobytes() if isinstance(value, np.ndarray) else value)
-        for name, value in sorted(node.attributes.items())
-    )
+    return attribute_key(node.attributes)
 
 
 def _used_outputs(work: WorkingGraph, node: Node) -> tuple[bool, ...]:
     return tuple(bool(name) for name in node.outputs)
 
 
-_RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
-
-
 def join_reshapes(work: WorkingGraph) -> None:
     """Reshapes that follow one another are one Reshape."""
-    for node in work.of_type("Reshape", "Squeeze", "Unsqueeze"):
+    for node in work.of_type("Reshape"):
         chain = [node]
-        while (following := work.only_reader(chain[-1])) is not None and following.is_a(
-            "Reshape", "Squeeze", "Unsqueeze"
-        ):
-            if following.inputs[0] != chain[-1].output:
+        while not chain[-1].attributes.get("allowzero", 0):
+            following = work.only_reader(chain[-1])
+            if following is None or not following.is_a("Reshape") or following.attributes.get("allowzero", 0):
                 break
             chain.append(following)
         last = chain[-1]
@@ -171,4 +168,5 @@ def relu_clip(work: WorkingGraph) -> None:
         clip.stands_for = (*clip.stands_for, *node.stands_for)
 
 
-SIMPLIFICATION_PASSES = (remove_no_operations, relu_clip, share_common, fold_constants, join_reshapes)
+SIMPLIFICATION_PASSES = (remove_no_operations, relu_clip)
+SHARING_PASSES = (share_common, fold_constants)
