@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnx_aiwq.graph import Graph
-from onnx_aiwq.lowering.activations import ACTIVATION_PASSES
+from onnx_aiwq.lowering.activations import convolution_activation, product_activation
 from onnx_aiwq.lowering.folding import FOLDING_PASSES, product_and_sum, product_and_sum_everywhere
 from onnx_aiwq.lowering.functions import inline_functions
 from onnx_aiwq.lowering.gelu import bias_gelu, contrib_gelu, quick_gelu, standard_gelu, tanh_gelu
@@ -24,6 +24,7 @@ from onnx_aiwq.lowering.normalization import (
     standard_layer_norm,
 )
 from onnx_aiwq.lowering.products import product_and_scale, product_of_transposes, slices_to_split, transposes_to_products
+from onnx_aiwq.lowering.quantised import DYNAMIC_PASSES, QUANTISED_PASSES, unique_dequantized
 from onnx_aiwq.lowering.simplification import (
     SHARING_PASSES,
     SIMPLIFICATION_PASSES,
@@ -55,7 +56,10 @@ RULES: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, *FOLDING_PASSES)
 ONCE: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, share_constants, *SHARING_PASSES, join_reshapes)
 BASIC: tuple[Pass, ...] = (*RULES, *SHARING_PASSES, product_and_sum, join_reshapes, standard_gelu, standard_layer_norm)
 EXTENDED: tuple[Pass, ...] = (
-    *ACTIVATION_PASSES,
+    *QUANTISED_PASSES,
+    product_activation,
+    *DYNAMIC_PASSES,
+    convolution_activation,
     contrib_gelu,
     contrib_layer_norm,
     simplified_layer_norm,
@@ -86,6 +90,7 @@ def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
     for each in ONCE:
         each(work)
     _repeat(work, BASIC)
+    unique_dequantized(work)
     inline_functions(work, graph)
     if level in ("extended", "all"):
         _repeat(work, EXTENDED)

@@ -76,5 +76,3 @@ def product_activation(work: WorkingGraph) -> None:
         attributes = {**node.attributes, "activation": following.op_type, **parameters}
         work.fuse(node, [following], "FusedGemm", CONTRIB, node.inputs, following.outputs, attributes)
 
-
-ACTIVATION_PASSES = (product_activation, convolution_activation)

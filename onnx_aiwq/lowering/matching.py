@@ -170,8 +170,9 @@ class WorkingGraph:
         return DType.UNDEFINED if tensor is None else tensor.dtype
 
     def is_constant(self, name: str) -> bool:
+        """Whether a tensor is there before the run; a weight that a node dequantises is not."""
         tensor = self.tensors.get(name)
-        return tensor is not None and tensor.constant
+        return tensor is not None and tensor.constant and name not in self.producers
 
     def scalar(self, name: str) -> float | None:
         """The value of a constant of one element."""
@@ -371,6 +372,11 @@ class WorkingGraph:
     def frozen(self, graph: Graph) -> tuple[Graph, dict[str, tuple[str, ...]]]:
         """The graph that the nodes make now, and what each of them stands for."""
         nodes = self._sorted()
+        for node in nodes:
+            if node.inputs and all(not name or self.tensors[name].constant for name in node.inputs):
+                for name in node.outputs:
+                    if name:
+                        self.tensors[name] = replace(self.tensors[name], constant=True)
         operators = tuple(self._operator(node) for node in nodes)
         edges = [
             (made_by.name, node.name, name)
@@ -423,7 +429,7 @@ class WorkingGraph:
             scope=scope,
             repeats=repeats,
             branches=branches,
-            constant=bool(outputs) and all(map(self.is_constant, outputs)),
+            constant=bool(outputs) and all(self.tensors[name].constant for name in outputs),
         )
 
 
