@@ -31,6 +31,7 @@ from onnx_aiwq.lowering.simplification import (
     join_reshapes,
     share_constants,
 )
+from onnx_aiwq.lowering.transposes import channels_last, move_transposes
 
 Level = Literal["disabled", "basic", "extended", "all"]
 Pass = Callable[[WorkingGraph], None]
@@ -54,7 +55,7 @@ class Lowering:
 
 RULES: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, *FOLDING_PASSES)
 ONCE: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, share_constants, *SHARING_PASSES, join_reshapes)
-BASIC: tuple[Pass, ...] = (*RULES, *SHARING_PASSES, product_and_sum, join_reshapes, standard_gelu, standard_layer_norm)
+BASIC: tuple[Pass, ...] = (*RULES, *SHARING_PASSES, product_and_sum, join_reshapes, standard_gelu, standard_layer_norm, move_transposes)
 EXTENDED: tuple[Pass, ...] = (
     *QUANTISED_PASSES,
     product_activation,
@@ -96,6 +97,7 @@ def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
         _repeat(work, EXTENDED)
     if level == "all":
         blocked_layout(work, block)
+        channels_last(work)
     return Lowering(*work.frozen(graph))
 
 
