@@ -1,0 +1,110 @@
+"""The graph as onnxruntime deploys it on its CPU provider: what its optimiser folds, fuses and lays out, modelled.
+
+Nothing here runs, imports or copies onnxruntime: the passes are our own, learnt from the graphs that it writes, and
+tested against them. They need shapes, types, attributes and small constants, never weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from onnx_aiwq.graph import Graph
+from onnx_aiwq.lowering.activations import convolution_activation, product_activation
+from onnx_aiwq.lowering.folding import FOLDING_PASSES, product_and_sum, product_and_sum_everywhere
+from onnx_aiwq.lowering.functions import inline_functions
+from onnx_aiwq.lowering.gelu import bias_gelu, contrib_gelu, quick_gelu, standard_gelu, tanh_gelu
+from onnx_aiwq.lowering.layout import blocked_layout
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.normalization import (
+    contrib_layer_norm,
+    simplified_layer_norm,
+    skip_layer_norm,
+    standard_layer_norm,
+)
+from onnx_aiwq.lowering.products import product_and_scale, product_of_transposes, slices_to_split, transposes_to_products
+from onnx_aiwq.lowering.quantised import DYNAMIC_PASSES, QUANTISED_PASSES, unique_dequantized
+from onnx_aiwq.lowering.simplification import (
+    SHARING_PASSES,
+    SIMPLIFICATION_PASSES,
+    join_reshapes,
+    share_constants,
+)
+from onnx_aiwq.lowering.transposes import channels_last, move_transposes
+
+Level = Literal["disabled", "basic", "extended", "all"]
+Pass = Callable[[WorkingGraph], None]
+
+_ROUNDS = 10  # the optimiser repeats its passes until nothing changes, at most so often
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """A graph as deployed.
+
+    Attributes:
+        graph: its operators in execution order; inputs, outputs and parameters are those of the exported graph.
+        origins: deployed operator name -> the exported operators that it stands for, the one that does the main work
+            first. An inserted reorder has the operator that it serves.
+    """
+
+    graph: Graph
+    origins: Mapping[str, tuple[str, ...]]
+
+
+RULES: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, *FOLDING_PASSES)
+ONCE: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, share_constants, *SHARING_PASSES, join_reshapes)
+BASIC: tuple[Pass, ...] = (*RULES, *SHARING_PASSES, product_and_sum, join_reshapes, standard_gelu, standard_layer_norm, move_transposes)
+EXTENDED: tuple[Pass, ...] = (
+    *QUANTISED_PASSES,
+    product_activation,
+    *DYNAMIC_PASSES,
+    convolution_activation,
+    contrib_gelu,
+    contrib_layer_norm,
+    simplified_layer_norm,
+    product_and_sum_everywhere,
+    slices_to_split,
+    transposes_to_products,
+    product_of_transposes,
+    bias_gelu,
+    skip_layer_norm,
+    tanh_gelu,
+    quick_gelu,
+    product_and_scale,
+)
+
+
+def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
+    """Rewrite a graph as the optimiser of onnxruntime does at one of its levels.
+
+    Args:
+        graph: as exported, with every dimension bound.
+        level: `basic` folds constants and normalisation and removes what does nothing; `extended` fuses activations,
+            normalisations and attention; `all` lays convolutions out in blocks of channels; `disabled` changes nothing.
+        block: channels in a block: 16 where the processor has AVX-512, 8 otherwise.
+    """
+    if level == "disabled":
+        return Lowering(graph, {operator.name: (operator.name,) for operator in graph.operators})
+    work = WorkingGraph.of(graph)
+    for each in ONCE:
+        each(work)
+    _repeat(work, BASIC)
+    unique_dequantized(work)
+    inline_functions(work, graph)
+    if level in ("extended", "all"):
+        _repeat(work, EXTENDED)
+    if level == "all":
+        blocked_layout(work, block)
+        channels_last(work)
+    return Lowering(*work.frozen(graph))
+
+
+def _repeat(work: WorkingGraph, passes: Sequence[Pass]) -> None:
+    for _ in range(_ROUNDS):
+        work.changed = False
+        for each in passes:
+            each(work)
+        if not work.changed:
+            return

@@ -1,0 +1,492 @@
+"""The mutable graph that the passes rewrite: nodes, who makes a tensor, who reads it, and what a node stands for."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from onnx_aiwq.graph import Graph
+from onnx_aiwq.vocabulary import DType, Operator, Tensor
+
+Place = tuple[str, int, tuple[tuple[str, str], ...]]
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One operator that can still change.
+
+    Attributes:
+        name: unique in the graph.
+        op_type: operator name.
+        domain: operator domain, "" for ai.onnx.
+        version: opset version of the domain.
+        inputs: names of tensors, "" where an optional input is absent.
+        outputs: likewise.
+        attributes: Python values, schema defaults filled in.
+        place: scope, repeats and branches; only nodes of one place are ever fused.
+        stands_for: exported operators that it does the work of, the anchor first.
+        order: where it stands in execution order.
+        number: creation number; the optimiser's own traversal order breaks ties by it.
+    """
+
+    name: str
+    op_type: str
+    domain: str
+    version: int
+    inputs: list[str]
+    outputs: list[str]
+    attributes: Mapping[str, Any]
+    place: Place
+    stands_for: tuple[str, ...]
+    order: float
+    number: int
+
+    def input(self, index: int) -> str:
+        """The name of an input, "" where it is absent."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    @property
+    def output(self) -> str:
+        """The name of the first output."""
+        return self.outputs[0] if self.outputs else ""
+
+    def is_a(self, *op_types: str, domain: str = "") -> bool:
+        return self.domain == domain and self.op_type in op_types
+
+
+@dataclass
+class WorkingGraph:
+    """A graph under rewriting.
+
+    Attributes:
+        nodes: by name; dead ones are removed.
+        tensors: by name, those that no longer flow included.
+        producers: tensor name -> node that makes it.
+        readers: tensor name -> nodes that read it, once for each time that they do.
+        kept: tensors that must keep their name: graph outputs, and what leaves a loop or a branch.
+        changed: whether a pass has changed anything since it was last cleared.
+        generated: constants that an operator of the file makes, by how they are made: equal keys, equal elements.
+        versions: opset version by domain.
+    """
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    producers: dict[str, Node] = field(default_factory=dict)
+    readers: dict[str, list[Node]] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    changed: bool = False
+    generated: dict[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
+    _names: dict[str, int] = field(default_factory=dict)
+    _made: int = 0
+
+    @classmethod
+    def of(cls, graph: Graph) -> WorkingGraph:
+        """The run-time part of a graph; constant operators are left out, their results are constants.
+
+        Dequantised weights stay: whether they are ever dequantised is decided by what they are fused with.
+        """
+        work = cls(versions=_versions(graph))
+        for operator in graph.operators:
+            for tensor in (*operator.inputs, *operator.outputs):
+                if tensor is not None:
+                    work.tensors[tensor.name] = tensor
+        for position, operator in enumerate(graph.operators):
+            if not operator.constant or operator.op_type == "DequantizeLinear":
+                work._insert(_node_of(operator, float(position), position))
+            elif operator.op_type != "Constant":
+                work._note_generated(operator)
+            work._made = position + 1
+        for tensor in (*graph.inputs, *graph.outputs):
+            work.tensors.setdefault(tensor.name, tensor)
+        work.kept = {tensor.name for tensor in graph.outputs} | _escaping(graph)
+        return work
+
+    def _note_generated(self, operator: Operator) -> None:
+        sources = tuple(
+            None
+            if tensor is None
+            else self.generated.get(tensor.name)
+            or (tensor.name if tensor.value is None or tensor.value.dtype == object else tensor.value.tobytes())
+            for tensor in operator.inputs
+        )
+        for index, tensor in enumerate(operator.outputs):
+            if tensor is not None:
+                how = (operator.domain, operator.op_type, attribute_key(operator.attributes), sources, index)
+                self.generated[tensor.name] = (tensor.dtype, tensor.shape, how)
+
+    def _insert(self, node: Node) -> None:
+        self.nodes[node.name] = node
+        for name in node.inputs:
+            if name:
+                self.readers.setdefault(name, []).append(node)
+        for name in node.outputs:
+            if name:
+                self.producers[name] = node
+
+    # Looking
+
+    def ordered(self) -> list[Node]:
+        """All nodes in execution order."""
+        return sorted(self.nodes.values(), key=lambda node: (node.order, node.number))
+
+    def of_type(self, *op_types: str, domain: str = "") -> Iterator[Node]:
+        """The nodes of some types in execution order; those that a pass removes meanwhile are left out."""
+        for node in self.ordered():
+            if node.is_a(*op_types, domain=domain) and self.nodes.get(node.name) is node:
+                yield node
+
+    def producer(self, name: str) -> Node | None:
+        return self.producers.get(name)
+
+    def maker(self, node: Node, index: int) -> Node | None:
+        """The node of the same place that makes an input."""
+        made_by = self.producers.get(node.input(index))
+        return made_by if made_by is not None and made_by.place == node.place else None
+
+    def uses(self, name: str) -> int:
+        """How often a tensor is read; leaving the graph counts as once."""
+        return len(self.readers.get(name, ())) + (name in self.kept)
+
+    def only_reader(self, node: Node, output: int = 0) -> Node | None:
+        """The one node that reads an output, once, where nothing else needs that output."""
+        name = node.outputs[output]
+        readers = self.readers.get(name, ())
+        if name in self.kept or len(readers) != 1 or readers[0].place != node.place:
+            return None
+        return readers[0]
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        tensor = self.tensors.get(name)
+        return None if tensor is None else tensor.shape
+
+    def dtype(self, name: str) -> DType:
+        tensor = self.tensors.get(name)
+        return DType.UNDEFINED if tensor is None else tensor.dtype
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor is there before the run; a weight that a node dequantises is not."""
+        tensor = self.tensors.get(name)
+        return tensor is not None and tensor.constant and name not in self.producers
+
+    def scalar(self, name: str) -> float | None:
+        """The value of a constant of one element."""
+        tensor = self.tensors.get(name)
+        if tensor is None or not tensor.constant or tensor.value is None or tensor.value.size != 1:
+            return None
+        element = tensor.value.reshape(-1)[0]
+        return float(element) if isinstance(element, np.number | np.bool_) else None
+
+    def integers(self, name: str) -> list[int] | None:
+        """The elements of an integer tensor that is known."""
+        tensor = self.tensors.get(name)
+        if tensor is None or tensor.value is None or tensor.value.dtype.kind not in "iu":
+            return None
+        return [int(element) for element in tensor.value.reshape(-1)]
+
+    # Changing
+
+    def fresh(self, stem: str) -> str:
+        """A name that no tensor and no node has."""
+        while True:
+            count = self._names.get(stem, 0)
+            self._names[stem] = count + 1
+            name = stem if count == 0 else f"{stem}_{count}"
+            if name not in self.tensors and name not in self.nodes:
+                return name
+
+    def make_tensor(
+        self,
+        stem: str,
+        dtype: DType,
+        shape: Sequence[int] | None,
+        *,
+        constant: bool = False,
+        value: np.ndarray[Any, Any] | None = None,
+    ) -> str:
+        """A new tensor; returns its name."""
+        name = self.fresh(stem)
+        self.tensors[name] = Tensor(name, dtype, None if shape is None else tuple(shape), value, constant)
+        return name
+
+    def add(
+        self,
+        op_type: str,
+        domain: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        attributes: Mapping[str, Any],
+        *,
+        anchor: Node,
+        stands_for: Iterable[str],
+        after: Node | None = None,
+        shift: float = 0.0,
+        name: str = "",
+    ) -> Node:
+        """Put a new node into the graph.
+
+        Args:
+            op_type: operator name.
+            domain: operator domain.
+            inputs: tensor names.
+            outputs: tensor names.
+            attributes: of the node.
+            anchor: the node that gives place, name and, unless `after` does, position.
+            stands_for: exported operators, the anchor first.
+            after: the node whose position it takes.
+            shift: how far it stands from there; between -0.5 and 0.5.
+            name: its name, unless it is that of the anchor.
+        """
+        self._made += 1
+        node = Node(
+            name=self.fresh(name) if name else anchor.name,
+            op_type=op_type,
+            domain=domain,
+            version=self.versions.get(domain, 1),
+            inputs=list(inputs),
+            outputs=list(outputs),
+            attributes=MappingProxyType(dict(attributes)),
+            place=anchor.place,
+            stands_for=tuple(dict.fromkeys(stands_for)),
+            order=(after or anchor).order + shift,
+            number=self._made,
+        )
+        if node.name in self.nodes:
+            node.name = self.fresh(f"{node.name}/{op_type}")
+        self._insert(node)
+        self.changed = True
+        return node
+
+    def remove(self, *nodes: Node) -> None:
+        """Take nodes out; their tensors stay known."""
+        for node in nodes:
+            if self.nodes.pop(node.name, None) is None:
+                continue
+            for name in node.inputs:
+                if name:
+                    self.readers[name].remove(node)
+            for name in node.outputs:
+                if name and self.producers.get(name) is node:
+                    del self.producers[name]
+            self.changed = True
+
+    def set_input(self, node: Node, index: int, name: str) -> None:
+        """Let a node read another tensor."""
+        old = node.input(index)
+        if old == name:
+            return
+        if old:
+            self.readers[old].remove(node)
+        while len(node.inputs) <= index:
+            node.inputs.append("")
+        node.inputs[index] = name
+        if name:
+            self.readers.setdefault(name, []).append(node)
+        self.changed = True
+
+    def set_output(self, node: Node, index: int, name: str) -> None:
+        """Let a node make another tensor."""
+        old = node.outputs[index]
+        if old and self.producers.get(old) is node:
+            del self.producers[old]
+        node.outputs[index] = name
+        self.producers[name] = node
+        self.changed = True
+
+    def set_attributes(self, node: Node, **changes: Any) -> None:
+        node.attributes = MappingProxyType({**node.attributes, **changes})
+        self.changed = True
+
+    def replace_uses(self, old: str, new: str) -> None:
+        """Let every reader of one tensor read another."""
+        for reader in list(self.readers.get(old, ())):
+            for index, name in enumerate(reader.inputs):
+                if name == old:
+                    self.set_input(reader, index, new)
+
+    def bypass(self, node: Node, index: int = 0) -> bool:
+        """Take a node out that hands one input through; False where its output must keep its name."""
+        source, result = node.input(index), node.output
+        if not source:
+            return False
+        if result in self.kept:
+            maker = self.producer(source)
+            if maker is None or source in self.kept or maker.place != node.place:
+                return False
+            self.remove(node)
+            slot = maker.outputs.index(source)
+            self.set_output(maker, slot, result)
+            self.replace_uses(source, result)
+            return True
+        self.remove(node)
+        self.replace_uses(result, source)
+        return True
+
+    def fuse(
+        self,
+        anchor: Node,
+        others: Sequence[Node],
+        op_type: str,
+        domain: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        attributes: Mapping[str, Any],
+        *,
+        gone: Sequence[Node] | None = None,
+    ) -> Node:
+        """Replace nodes by one that stands for all of them.
+
+        Args:
+            anchor: the node that does the main work.
+            others: the nodes fused with it.
+            op_type: operator of the new node.
+            domain: its domain.
+            inputs: its inputs.
+            outputs: its outputs, which are outputs of the nodes that go.
+            attributes: its attributes.
+            gone: the nodes that go, if not all.
+        """
+        last = max((anchor, *others), key=lambda node: node.order)
+        self.remove(*((anchor, *others) if gone is None else gone))
+        names = [name for node in (anchor, *others) for name in node.stands_for]
+        return self.add(op_type, domain, inputs, outputs, attributes, anchor=anchor, stands_for=names, after=last)
+
+    def drop_unread(self, nodes: Iterable[Node | None]) -> None:
+        """Remove nodes whose outputs nothing needs, and what then is not needed either."""
+        pending = [node for node in nodes if node is not None]
+        while pending:
+            node = pending.pop()
+            if self.nodes.get(node.name) is not node or any(name and self.uses(name) for name in node.outputs):
+                continue
+            makers = [self.producers.get(name) for name in node.inputs if name]
+            self.remove(node)
+            pending.extend(maker for maker in makers if maker is not None)
+
+    # Leaving
+
+    def frozen(self, graph: Graph) -> tuple[Graph, dict[str, tuple[str, ...]]]:
+        """The graph that the nodes make now, and what each of them stands for."""
+        nodes = self._sorted()
+        for node in nodes:
+            if node.inputs and all(not name or self.tensors[name].constant for name in node.inputs):
+                for name in node.outputs:
+                    if name:
+                        self.tensors[name] = replace(self.tensors[name], constant=True)
+        operators = tuple(self._operator(node) for node in nodes)
+        edges = [
+            (made_by.name, node.name, name)
+            for node in nodes
+            for name in dict.fromkeys(node.inputs)
+            if name and (made_by := self.producers.get(name)) is not None
+        ]
+        known = set(edges)
+        for _, consumer, name in graph.edges:  # what flows around a loop is no input of any operator
+            made_by = self.producers.get(name)
+            edge = (made_by.name if made_by else "", consumer, name)
+            if made_by is not None and name in self.kept and consumer in self.nodes and edge not in known:
+                edges.append(edge)
+        lowered = replace(graph, operators=operators, edges=tuple(edges), request=None)
+        return lowered, {node.name: node.stands_for for node in nodes}
+
+    def _sorted(self) -> list[Node]:
+        """Execution order, as near to that of the export as the edges allow."""
+        missing = {
+            node.name: len({name for name in node.inputs if name and name in self.producers})
+            for node in self.nodes.values()
+        }
+        ready = [(node.order, node.number, node.name) for node in self.nodes.values() if not missing[node.name]]
+        heapq.heapify(ready)
+        result: list[Node] = []
+        while ready:
+            node = self.nodes[heapq.heappop(ready)[2]]
+            result.append(node)
+            for name in node.outputs:
+                for reader in set(self.readers.get(name, ())) if name else ():
+                    missing[reader.name] -= 1
+                    if not missing[reader.name]:
+                        heapq.heappush(ready, (reader.order, reader.number, reader.name))
+        if len(result) < len(self.nodes):  # a loop that feeds itself by name; keep the order of the export
+            done = {node.name for node in result}
+            result.extend(node for node in self.ordered() if node.name not in done)
+        return result
+
+    def _operator(self, node: Node) -> Operator:
+        scope, repeats, branches = node.place
+        outputs = [name for name in node.outputs if name]
+        return Operator(
+            name=node.name,
+            op_type=node.op_type,
+            domain=node.domain,
+            version=node.version,
+            inputs=tuple(self.tensors[name] if name else None for name in node.inputs),
+            outputs=tuple(self.tensors[name] if name else None for name in node.outputs),
+            attributes=node.attributes,
+            scope=scope,
+            repeats=repeats,
+            branches=branches,
+            constant=bool(outputs) and all(self.tensors[name].constant for name in outputs),
+        )
+
+
+def attribute_key(attributes: Mapping[str, Any]) -> Any:
+    """Attributes in a form that compares and hashes by value."""
+    return tuple(
+        (name, value.tobytes() if isinstance(value, np.ndarray) else value)
+        for name, value in sorted(attributes.items())
+    )
+
+
+def _versions(graph: Graph) -> dict[str, int]:
+    versions = {"" if domain == "ai.onnx" else domain: number for domain, number in graph.model.opsets.items()}
+    return versions
+
+
+def _node_of(operator: Operator, order: float, number: int) -> Node:
+    return Node(
+        name=operator.name,
+        op_type=operator.op_type,
+        domain=operator.domain,
+        version=operator.version,
+        inputs=["" if tensor is None else tensor.name for tensor in operator.inputs],
+        outputs=["" if tensor is None else tensor.name for tensor in operator.outputs],
+        attributes=operator.attributes,
+        place=(operator.scope, operator.repeats, operator.branches),
+        stands_for=(operator.name,),
+        order=order,
+        number=number,
+    )
+
+
+def _escaping(graph: Graph) -> set[str]:
+    """Tensors that an edge carries to an operator which does not read them by that name: out of a loop or a branch."""
+    read = {operator.name: {t.name for t in operator.inputs if t is not None} for operator in graph.operators}
+    return {name for _, consumer, name in graph.edges if name not in read.get(consumer, ())}
+
+
+def traversal(work: WorkingGraph) -> list[Node]:
+    """The nodes as the optimiser visits them: depth first from the last results back, later branches first.
+
+    Which of two convolutions takes a sum over depends on it.
+    """
+    nodes = sorted(work.nodes.values(), key=lambda node: node.number)
+    ends = [node for node in nodes if not any(work.readers.get(name) for name in node.outputs if name)]
+    stack = [(node, False) for node in ends]
+    seen: set[str] = set()
+    result: list[Node] = []
+    while stack:
+        node, leaving = stack.pop()
+        if leaving:
+            result.append(node)
+            continue
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        stack.append((node, True))
+        before = {made.name: made for name in node.inputs if name and (made := work.producers.get(name)) is not None}
+        stack.extend((made, False) for made in sorted(before.values(), key=lambda made: made.number))
+    return result
