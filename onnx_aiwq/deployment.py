@@ -102,14 +102,15 @@ class Deployment:
     human: HumanTask | None = None
     lifecycle: LifeCycle | None = None
 
-    def price(self, costs: Sequence[NodeCost]) -> EnergyEstimate:
-        """Joules and seconds of one inference with these costs."""
+    def price(self, costs: Sequence[NodeCost], graph: Graph | None) -> EnergyEstimate:
+        """Joules and seconds of one inference with these costs of a graph."""
         return estimate(
             costs,
             self.profile,
             temperature_k=self.temperature_k,
             utilization=self.utilization,
             negative_share=self.negative_share,
+            graph=graph,
         )
 
 
@@ -226,7 +227,7 @@ class Metrics:
 
 def metrics_of(graph: Graph, costs: Sequence[NodeCost], deployment: Deployment) -> Metrics:
     """Price the costs of one inference, and derive the workload, eCAL and CO2."""
-    energy = deployment.price(costs)
+    energy = deployment.price(costs, graph)
     input_bits, output_bits = bits_of(graph.inputs), bits_of(graph.outputs)
     workload = estimate_workload(
         deployment.comp_res,

@@ -10,6 +10,15 @@ C_sys of AIWQ (eq. 12, 13, 15). All are at the scope of the profile (the compone
 data centre adds, the (PUE - 1) share of C_sys, is in `onnx_aiwq.metrics.workload` and in the carbon footprint, never
 here.
 
+A profile that was calibrated on a runtime has more: its kernels (`onnx_aiwq.deployed`). Then the seconds of a node are
+those of the kernels that the runtime deploys for it, and at dynamic_watts above the static power while it works
+
+    joules(n)  = seconds(n) x (dynamic_watts + static_watts / utilization)
+
+of which E_comp is what transistor operations take of the dynamic part, E_data what bytes take, and C_sys the rest.
+Costs that are not those of the forward pass (a training step, another type) scale a node's seconds as the first formula
+does.
+
 Utilization is the share of its powered time that the hardware does this work; each run pays for its part of the rest.
 Unknown is never zero: where nodes run and none of them has a price, every number of the estimate is None.
 """
@@ -18,21 +27,25 @@ from __future__ import annotations
 
 import functools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from onnx_aiwq.deployed import DeployedTimes, deployed_times
 from onnx_aiwq.errors import ModelError, PolicyError
 from onnx_aiwq.operations.counting import NodeCost, Status
+from onnx_aiwq.profiles import Factors, HardwareProfile
 from onnx_aiwq.transistors import by_dtype, transistor_cost
 from onnx_aiwq.units import BITS_PER_BYTE, BOLTZMANN_J_PER_K
 from onnx_aiwq.vocabulary import BasicOp, Counts
 
 if TYPE_CHECKING:
-    from onnx_aiwq.profiles import HardwareProfile
+    from onnx_aiwq.graph import Graph
 
 DEFAULT_TEMPERATURE_K = 300.0
 _LARGEST_COUNT = 10**100  # far beyond any network; above it floats overflow sooner or later
+_INEXACT_SHARE = 0.05  # of the seconds in kernels that a profile has not met: worth a word
 DEFAULT_NEGATIVE_SHARE = 0.5
 """f of AIWQ's ReLU loss f n i_r: the share of its inputs that are negative; it depends on data, half unless given."""
 LANDAUER_CONVENTION = (
@@ -89,6 +102,7 @@ class EnergyEstimate:
         unpriced: names of the nodes that no number here includes.
         temperature_k: of the Landauer bound, K.
         utilization: share of its powered time that the hardware does this work.
+        notes: what a reader of the figures has to know.
 
     From `joules` to `eta_comp` all are None where nodes run and none of them has a price.
     """
@@ -112,6 +126,7 @@ class EnergyEstimate:
     unpriced: tuple[str, ...]
     temperature_k: float = DEFAULT_TEMPERATURE_K
     utilization: float = 1.0
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """The ``energy`` object of the JSON report."""
@@ -129,12 +144,15 @@ def estimate(
     temperature_k: float = DEFAULT_TEMPERATURE_K,
     utilization: float = 1.0,
     negative_share: float = DEFAULT_NEGATIVE_SHARE,
+    graph: Graph | None = None,
 ) -> EnergyEstimate:
     """Price every node and the run.
 
     Args:
         costs: of one inference; counts and bytes include the repeats of each node.
         profile: the hardware.
+        graph: that the costs are of; needed for the kernels of a calibrated profile, whose plain coefficients are used
+            without it.
         temperature_k: of the Landauer bound, K.
         utilization: share of its powered time that the hardware does this work, above 0 and at most 1.
         negative_share: of the inputs of a Relu, for the Landauer bound (f of AIWQ's f n i_r).
@@ -147,11 +165,15 @@ def estimate(
     """
     check_shares(utilization, negative_share)
     bound_per_bit_j = landauer_joules_per_bit(temperature_k)
-    nodes = tuple(_node_energy(cost, profile, utilization) for cost in costs)
+    times = None if graph is None or profile.kernels is None else deployed_times(graph, profile.kernels)
+    if times is None:
+        nodes = tuple(_node_energy(cost, profile, utilization) for cost in costs)
+    else:
+        nodes = tuple(_deployed_energy(cost, times, profile, utilization) for cost in costs)
     priced = [cost for cost, node in zip(costs, nodes, strict=True) if node.joules is not None and _runs(cost)]
     sums = _sums(nodes, profile, utilization) if priced or not any(map(_runs, costs)) else None
     landauer_j = math.fsum(_bits_lost_of(cost, negative_share) * bound_per_bit_j for cost in priced)
-    of_joules, of_seconds = profile.interval.joules, profile.interval.seconds
+    of_joules, of_seconds = _factors(profile, times)
     return EnergyEstimate(
         hardware=profile.id,
         provider=profile.provider,
@@ -172,6 +194,34 @@ def estimate(
         unpriced=tuple(node.name for node in nodes if node.joules is None),
         temperature_k=temperature_k,
         utilization=utilization,
+        notes=() if times is None else _notes(times, profile),
+    )
+
+
+def _factors(profile: HardwareProfile, times: DeployedTimes | None) -> tuple[Factors, Factors]:
+    """Intervals of joules and seconds as factors; that of the watts and that of the seconds are independent."""
+    if times is None:
+        return profile.interval.joules, profile.interval.seconds
+    level = profile.interval.level
+    off = statistics.NormalDist().inv_cdf((1 + level) / 2) * times.log_error
+    watts = profile.watts_interval
+    low, high = (1.0, 1.0) if watts is None else (watts.low_factor, watts.high_factor)
+    basis = f"{times.kernels} kernels, errors held out by kind"
+    seconds = Factors(low_factor=math.exp(-off), high_factor=math.exp(off), basis=basis)
+    joules = Factors(
+        low_factor=math.exp(-math.hypot(off, math.log(low))),
+        high_factor=math.exp(math.hypot(off, math.log(high))),
+        basis=basis if watts is None else f"{basis}; watts: {watts.basis}",
+    )
+    return joules, seconds
+
+
+def _notes(times: DeployedTimes, profile: HardwareProfile) -> tuple[str, ...]:
+    if times.inexact_share < _INEXACT_SHARE:
+        return ()
+    return (
+        f"{times.inexact_share:.0%} of the time is in kernels that profile {profile.id!r} was not calibrated on; "
+        "wider classes stand in for them, and the interval is wider",
     )
 
 
@@ -189,12 +239,14 @@ class _Sums:
 
 def _sums(nodes: Sequence[NodeEnergy], profile: HardwareProfile, utilization: float) -> _Sums:
     """The whole run: the nodes that have a price, and the overhead of a run."""
-    seconds = math.fsum(node.seconds for node in nodes if node.seconds is not None) + (profile.seconds_per_run or 0.0)
+    run_s = profile.seconds_per_run or 0.0
+    # Between kernels no arithmetic is told apart: what a run takes beyond its nodes is the system's.
+    run_j = run_s * (profile.static_watts / utilization + (profile.dynamic_watts or 0.0))
     return _Sums(
         compute_j=math.fsum(node.compute_j for node in nodes if node.compute_j is not None),
         data_j=math.fsum(node.data_j for node in nodes if node.data_j is not None),
-        system_j=profile.static_watts * seconds / utilization,
-        seconds=seconds,
+        system_j=math.fsum(node.system_j for node in nodes if node.system_j is not None) + run_j,
+        seconds=math.fsum(node.seconds for node in nodes if node.seconds is not None) + run_s,
     )
 
 
@@ -234,6 +286,33 @@ def _node_energy(cost: NodeCost, profile: HardwareProfile, utilization: float) -
     seconds = overhead_s + max(compute_s, moved_bytes * profile.seconds_per_byte)
     system_j = profile.static_watts * seconds / utilization
     return NodeEnergy(name, compute_j + data_j + system_j, seconds, compute_j, data_j, system_j)
+
+
+def _deployed_energy(cost: NodeCost, times: DeployedTimes, profile: HardwareProfile, utilization: float) -> NodeEnergy:
+    """A node at the seconds of its kernels; where its costs are not those of the forward pass, scaled to them."""
+    name = cost.operator.name
+    if not _runs(cost):
+        return NodeEnergy(name, 0.0, 0.0, 0.0, 0.0, 0.0)
+    if cost.status is Status.UNSUPPORTED or cost.counts is None or name in times.unpriced:
+        return NodeEnergy(name, None, None, None, None, None)
+    forward = times.forward.get(name)
+    if forward is None:  # a loss or an optimiser step, that no forward pass has
+        return _node_energy(cost, profile, utilization)
+    scale = 1.0 if forward is cost or forward == cost else _scale(cost, forward, profile, utilization)
+    time = times.nodes.get(name)
+    if time is None:
+        return NodeEnergy(name, 0.0, 0.0, 0.0, 0.0, 0.0)
+    watts = profile.dynamic_watts or 0.0
+    seconds, compute_s, data_s = time.seconds * scale, time.compute_s * scale, time.data_s * scale
+    compute_j, data_j = watts * compute_s, watts * data_s
+    system_j = watts * (seconds - compute_s - data_s) + profile.static_watts * seconds / utilization
+    return NodeEnergy(name, compute_j + data_j + system_j, seconds, compute_j, data_j, system_j)
+
+
+def _scale(cost: NodeCost, forward: NodeCost, profile: HardwareProfile, utilization: float) -> float:
+    """Seconds of other costs of a node over those of its forward pass, by the profile's plain coefficients."""
+    other, usual = (_node_energy(each, profile, utilization).seconds for each in (cost, forward))
+    return 1.0 if not other or not usual else other / usual
 
 
 def bits_lost(counts: Counts) -> int:

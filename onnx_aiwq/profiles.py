@@ -21,6 +21,7 @@ from typing import Annotated, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from onnx_aiwq.errors import ProfileError, suggestion
+from onnx_aiwq.kernels.model import TimeModel
 from onnx_aiwq.transistors import transistors_per_mac
 from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import DType
@@ -160,7 +161,12 @@ class HardwareProfile(_Frozen):
         static_watts: power that flows whether or not anything is computed.
         seconds_per_node: overhead of one call of an operator; None where it is unknown, and then not charged.
         seconds_per_run: overhead of one inference; None where it is unknown, and then not charged.
-        interval: how far the point estimates may be off, and why.
+        dynamic_watts: power above the static while kernels run; given with `kernels`.
+        watts_interval: how far the watts may be off; None where joules were metered.
+        kernels: seconds of the runtime's kernels, where the profile was calibrated; they take the place of the
+            coefficients for everything that runs as a forward pass.
+        interval: how far the point estimates of the coefficients may be off, and why; with `kernels` each model has an
+            interval of its own.
         covariance: of the fitted coefficients, where there was a fit.
         comp_res: figures for the workload score.
         embodied: greenhouse gas of making it, where published.
@@ -182,6 +188,9 @@ class HardwareProfile(_Frozen):
     static_watts: NonNegative
     seconds_per_node: NonNegative | None = None
     seconds_per_run: NonNegative | None = None
+    dynamic_watts: NonNegative | None = None
+    watts_interval: Factors | None = None
+    kernels: TimeModel | None = None
     interval: Interval
     covariance: Covariance | None = None
     comp_res: CompResFigures = CompResFigures()
@@ -189,6 +198,12 @@ class HardwareProfile(_Frozen):
     provenance: dict[str, str] = Field(default_factory=dict)
     sources: tuple[str, ...] = ()
     validation: dict[str, float | int | str | None] | None = None
+
+    @model_validator(mode="after")
+    def _watts_of_kernels(self) -> HardwareProfile:
+        if self.kernels is not None and self.dynamic_watts is None:
+            raise ValueError("kernels say seconds; dynamic_watts are needed to make joules of them")
+        return self
 
     @model_validator(mode="after")
     def _one_coefficient_per_class(self) -> HardwareProfile:
@@ -331,18 +346,15 @@ def _processor_model() -> str:
 
 
 def calibrated_profile_of_this_machine() -> HardwareProfile | None:
-    """The newest profile in the user's folder whose ``provenance["machine"]`` is this machine; None without one.
+    """The newest profile (of one thread, if there is one) of the user's that was calibrated on this machine, or None.
 
     Raises:
         ProfileError: if a profile in that folder does not validate: falling back would hide it.
     """
     machine = this_machine()
-    own = [
-        profile
-        for profile in map(read_profile, _json_files(user_profile_folder(), "*.json"))
-        if profile.provenance.get("machine") == machine
-    ]
-    return max(own, key=lambda profile: (profile.provenance.get("date", ""), profile.id), default=None)
+    own = [profile for profile in map(read_profile, _user_files()) if profile.provenance.get("machine") == machine]
+    # One thread is the setting of the TO paper; of several such profiles the newest counts.
+    return max(own, key=lambda each: (each.threads == 1, each.provenance.get("date", ""), each.id), default=None)
 
 
 def _shipped_folders() -> list[Path]:
@@ -353,6 +365,12 @@ def _shipped_folders() -> list[Path]:
     return [package / "calibration_data", *beside]
 
 
+def _user_files() -> list[Path]:
+    """Profiles that calibration wrote (a folder each), and files that were put beside them."""
+    folder = user_profile_folder()
+    return [*_json_files(folder, "*/profile.json"), *_json_files(folder, "*.json")]
+
+
 def _json_files(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern)) if folder.is_dir() else []
 
@@ -360,7 +378,7 @@ def _json_files(folder: Path, pattern: str) -> list[Path]:
 def _all_profiles() -> Iterator[tuple[Origin, HardwareProfile]]:
     """Every profile, in the order in which an id or a name is looked up."""
     yield "reference", reference_profile()
-    for path in _json_files(user_profile_folder(), "*.json"):
+    for path in _user_files():
         yield "user", read_profile(path)
     for folder in _shipped_folders():
         for path in _json_files(folder, "*/profile.json"):

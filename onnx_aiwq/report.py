@@ -126,7 +126,7 @@ class Report:
             ShapeError: for a name that the model does not have or has bound, or where there are no formulas.
         """
         costs = self._formulas().at(dimensions)
-        energy = self.deployment.price(costs)
+        energy = self.deployment.price(costs, self.graph)
         return {
             **totals_entry(costs),
             **{key: value for key, value in energy.to_dict().items() if key.startswith(("joules", "seconds"))},
@@ -142,7 +142,7 @@ class Report:
 
     def _priced(self, formulas: SymbolicCost, name: str, values: Sequence[int]) -> Iterator[SweepPoint]:
         for point in sweep(formulas, self.profile, name, values, {}):
-            yield replace(point, energy=self.deployment.price(formulas.at({name: point.value})))
+            yield replace(point, energy=self.deployment.price(formulas.at({name: point.value}), self.graph))
 
     def _formulas(self) -> SymbolicCost:
         if self.symbolic is None:

@@ -44,7 +44,10 @@ def _cheapest(case: Case) -> list[HardwareProfile]:
     own = case.deployment.profile
     ids = [each.id for each in list_profiles() if each.origin == "datasheet" and each.kind == own.kind]
     others = [profile for profile in map(load_profile, ids) if profile.coefficients != own.coefficients]
-    priced = [(replace(case.deployment, profile=each).price(case.report.costs).joules, each) for each in others]
+    priced = [
+        (replace(case.deployment, profile=each).price(case.report.costs, case.report.graph).joules, each)
+        for each in others
+    ]
     known = [(joules, each) for joules, each in priced if joules is not None]
     return [each for _, each in sorted(known, key=lambda pair: (pair[0], pair[1].id))[:TRIED_PROFILES]]
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_aiwq.calibration.fitting import Observation, Observations, fit_kernels
+from onnx_aiwq.kernels import bytes_moved
 from onnx_aiwq.kernels.model import KernelModel, TimeModel, predict
+from onnx_aiwq.operations.registry import find_rule
 
 FOLDS = 6
 Z_90 = 1.645  # standard normal quantile of a central 90 % interval
@@ -83,12 +85,12 @@ def assess(observations: Observations, *, seed: int = 0, progress: Callable[[str
     for fold in range(min(FOLDS, len(names))):
         if progress:
             progress(f"leaving out part {fold + 1} of {FOLDS}")
-        inside = [node for node in observations.nodes if folds.get(node.composite) != fold]
-        outside = [node for node in observations.nodes if folds.get(node.composite) == fold]
-        if not inside or not outside:
+        kept = [node for node in observations.nodes if folds.get(node.composite) != fold]
+        left_out = [node for node in observations.nodes if folds.get(node.composite) == fold]
+        if not kept or not left_out:
             continue
-        model = provisional(fit_kernels(inside, seed=seed), observations.reference_s)
-        for node, time in zip(outside, predict(model, [node.work for node in outside]), strict=True):
+        model = provisional(fit_kernels(kept, seed=seed), observations.reference_s)
+        for node, time in zip(left_out, predict(model, [node.work for node in left_out]), strict=True):
             if time is not None:
                 held_out[node.composite].append((time.key, time.seconds, node.seconds))
     kernels = fit_kernels(observations.nodes, seed=seed)
@@ -122,7 +124,7 @@ def provisional(kernels: tuple[KernelModel, ...], reference_s: float) -> TimeMod
 def _errors_by_kind(
     held_out: Mapping[str, Sequence[tuple[tuple[str, str], float, float]]],
 ) -> dict[tuple[str, str], float]:
-    """Root mean square of log(predicted / measured) of each kind's total within a composite, slow ones weighing more."""
+    """Root mean square of log(predicted / measured) of each kind's total in a composite; slow ones weigh more."""
     totals: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for parts in held_out.values():
         sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -142,7 +144,7 @@ def _errors_by_kind(
 
 
 def spread_of(parts: Sequence[tuple[tuple[str, str], float]], by_kind: Mapping[tuple[str, str], float]) -> float:
-    """Standard deviation of the log of a sum of kinds: errors within a kind are taken as common, between kinds as not."""
+    """Standard deviation of the log of a sum of kinds: errors are common within a kind, independent between kinds."""
     sums: dict[tuple[str, str], float] = defaultdict(float)
     for key, seconds in parts:
         sums[key] += seconds
@@ -167,31 +169,32 @@ def _widening(logs: Mapping[str, float], spreads: Mapping[str, float], common: f
 # --- simpler models ------------------------------------------------------------------------------------------------
 
 
-def baselines(observations: Observations, *, seed: int = 0) -> dict[str, Errors]:
+def baselines(observations: Observations) -> dict[str, Errors]:
+    """`baseline_errors` of whole composites."""
+    names = sorted(observations.wholes)
+    sums = _sums(observations.nodes)
+    work = np.asarray([sums[name] for name in names])
+    return baseline_errors(work, np.asarray([observations.wholes[name] for name in names]))
+
+
+def baseline_errors(work: np.ndarray, seconds: np.ndarray) -> dict[str, Errors]:
     """Leave-one-out errors of a constant, of one coefficient per MAC, TO and byte, and of the paper's polynomials.
 
-    E = b0 + sum_i b_i TO^i, i up to 1, 2 and 3, is the TO paper's model; all are fitted to whole composites.
+    E = b0 + sum_i b_i TO^i, i up to 1, 2 and 3, is the TO paper's model; all are least squares over whole networks.
+
+    Args:
+        work: MACs, transistor operations and bytes of each network, shape (networks, 3).
+        seconds: of each network, shape (networks,).
     """
-    names = sorted(observations.wholes)
-    seconds = np.asarray([observations.wholes[name] for name in names])
-    sums = _sums(observations.nodes)
-    columns = {
-        key: np.asarray([sums[name][index] for name in names]) for index, key in enumerate(("MACs", "TO", "bytes"))
-    }
-    designs = {"constant": np.ones((len(names), 1))}
-    designs |= {f"seconds per {key[:-1] if key != 'TO' else key}": column[:, None] for key, column in columns.items()}
-    unit = columns["TO"].max() or 1.0
+    designs = {"constant": np.ones((len(work), 1))}
+    designs |= {f"seconds per {unit}": work[:, index, None] for index, unit in enumerate(("MAC", "TO", "byte"))}
+    scaled = work[:, 1] / (work[:, 1].max() or 1.0)
     for degree in (1, 2, 3):
-        designs[f"TO polynomial n={degree}"] = np.stack(
-            [(columns["TO"] / unit) ** i for i in range(degree + 1)], axis=1
-        )
+        designs[f"TO polynomial n={degree}"] = np.stack([scaled**i for i in range(degree + 1)], axis=1)
     return {name: errors_of(list(_left_out(design, seconds)), list(seconds)) for name, design in designs.items()}
 
 
 def _sums(nodes: Sequence[Observation]) -> dict[str, list[float]]:
-    from onnx_aiwq.kernels import bytes_moved
-    from onnx_aiwq.operations.registry import find_rule
-
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for node in nodes:
         operator = node.work.operator

@@ -202,7 +202,7 @@ def fit_efficiency(features: Array, logs: Array, seconds: Array, random: np.rand
         low, high = features.min(0), features.max(0)
     centre, scale = features.mean(0), features.std(0)
     scale = np.where(scale > 1e-6, scale, 0.0)
-    points = np.round(standardised(features, centre, scale), 3)
+    points: Array = np.round(standardised(features, list(centre), list(scale)), 3)
     mean = float(np.average(logs, weights=weights))
     best: tuple[float, float, Array] | None = None
     for length in _LENGTHS:

@@ -69,7 +69,8 @@ def sample_model(
     """Time a model as a whole and by node, as deployed: on the graph that onnxruntime's optimiser writes of it.
 
     Returns:
-        The whole first (node ""), then every node that runs and whose shapes are known.
+        Every node that runs and whose shapes are known, then the whole (node ""): the mark that a file's rows of it
+        are complete.
     """
     deployed = deployed_model(model, runtime)
     plain = Runtime(runtime.provider, runtime.threads, "disabled")
@@ -79,13 +80,13 @@ def sample_model(
     whole = time_runs(session, given, reference, least=LEAST_RUNS, most=runs, budget_s=RUNS_BUDGET_S)
     del session
     times, timing = node_seconds(data, plain, given, reference, runs=runs)
-    samples = [Sample(name, "", whole.seconds, whole.reference_s, None)]
+    samples: list[Sample] = []
     shapes = {key: array.shape for key, array in given.items()}
     for operator in load(deployed, shapes=shapes).operators:
         if operator.name in times and not operator.constant:
             seconds = max(times[operator.name] - overhead.profiler_bias_s, 0.0)
             samples.append(Sample(name, operator.name, seconds, timing.reference_s, operator))
-    return samples
+    return [*samples, Sample(name, "", whole.seconds, whole.reference_s, None)]
 
 
 def deployed_model(model: onnx.ModelProto, runtime: Runtime) -> onnx.ModelProto:

@@ -13,6 +13,7 @@ import typer
 from onnx_aiwq.cli.advise import advise
 from onnx_aiwq.cli.analyze import analyze
 from onnx_aiwq.cli.baseline import baseline
+from onnx_aiwq.cli.calibrate import calibrate
 from onnx_aiwq.cli.compare import compare
 from onnx_aiwq.cli.doctor import doctor
 from onnx_aiwq.cli.gate import gate
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (analyze, compare, gate, baseline, advise, lifecycle, hardware, regions, rules, doctor):
+for command in (analyze, compare, gate, baseline, advise, lifecycle, calibrate, hardware, regions, rules, doctor):
     app.command()(command)
 
 

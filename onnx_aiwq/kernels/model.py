@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -121,7 +121,7 @@ class TimeModel(_Frozen):
         kernels: kinds, then groups, then ``*``.
     """
 
-    level: str
+    level: Literal["disabled", "basic", "extended", "all"]
     block: Annotated[int, Field(ge=1)] = 16
     reference_s: Annotated[float, Field(gt=0)]
     seconds_per_run: NonNegative

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -100,11 +100,12 @@ class Machine:
         """Forward passes of some samples, times a factor; None where the network has no price on this profile."""
         if self.profile is None or network.costs is None:
             return self.flops(factor * network.flops_per_sample * samples)
-        one = estimate(network.costs, self.profile, utilization=self.utilization)
+        one = estimate(network.costs, self.profile, utilization=self.utilization, graph=network.graph)
         if one.joules is None or one.seconds is None:
             return None
         runs = factor * samples / network.samples_per_run
-        return self._spent(one.joules * runs, one.seconds * runs)
+        low, high = ((one.joules if end is None else end) * runs for end in (one.joules_low, one.joules_high))
+        return replace(self._spent(one.joules * runs, one.seconds * runs), joules_low=low, joules_high=high)
 
     def _spent(self, joules: float, seconds: float | None) -> Spent:
         if self.profile is None:

@@ -31,6 +31,7 @@ class Network:
         flops_per_sample: M, FLOPs of a forward pass of one sample.
         definition: what a FLOP is.
         costs: of one run of an ONNX model; None for a number.
+        graph: that the costs are of.
         samples_per_run: samples that one run processes.
         values_per_sample: elements of its inputs; None where unknown.
         bits_per_value: of its inputs; None where unknown or of several widths.
@@ -41,6 +42,7 @@ class Network:
     flops_per_sample: float
     definition: str
     costs: Sequence[NodeCost] | None = None
+    graph: Graph | None = None
     samples_per_run: int = 1
     values_per_sample: int | None = None
     bits_per_value: int | None = None
@@ -84,6 +86,7 @@ def counted_network(
         flops_per_sample=number / samples_per_run,
         definition=FLOP_DEFINITIONS[flops],
         costs=costs,
+        graph=graph,
         samples_per_run=samples_per_run,
         values_per_sample=values,
         bits_per_value=bits,

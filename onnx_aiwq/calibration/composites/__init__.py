@@ -73,8 +73,8 @@ def _images(b: Builder, count: int) -> None:
 
 
 def _smaller(b: Builder, x: Value) -> Value:
-    """Keep a chain of blocks within what networks do: fewer channels where an image is large, a larger one at the end."""
-    n, c, h, w = x.shape
+    """Keep a chain within what networks do: fewer channels where an image is large, a new image where it is small."""
+    c, h, w = x.shape[1:]
     if c * h * w > _MOST_ELEMENTS // 2 or c > 1600:
         x = images.conv(
             b, x, max(16, min(c // 4, 512) // 8 * 8), b.pick(1, 3), stride=2 if min(h, w) > 14 else 1, act="Relu"
@@ -96,7 +96,7 @@ def _sequences(b: Builder, count: int) -> None:
     blocks, shares = zip(*sequences.BLOCKS, strict=True)
     for _ in range(count):
         y = b.pick(*blocks, weights=shares)(b, x)
-        n, steps, width = y.shape
+        steps, width = y.shape[1:]
         if width > 1024 or width < 32 or steps < 8:
             b.output(y)
             y = x

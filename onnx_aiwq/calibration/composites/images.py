@@ -28,7 +28,7 @@ def conv(
     b: Builder,
     x: Value,
     channels: int,
-    kernel: int | tuple[int, int] = 3,
+    kernel: int | tuple[int, ...] = 3,
     *,
     stride: int = 1,
     groups: int = 1,
@@ -252,14 +252,14 @@ def upsample(b: Builder, x: Value) -> Value:
     mode = b.pick("nearest", "linear")
     place = "asymmetric" if mode == "nearest" else b.pick("half_pixel", "align_corners")
     factors = b.constant(np.asarray([1, 1, 2, 2], np.float32))
-    attributes = {"mode": mode, "coordinate_transformation_mode": place, "nearest_mode": "floor"}
-    y = b.node("Resize", [x.name, "", factors], (n, c, 2 * h, 2 * w), **attributes)
+    how = {"mode": mode, "coordinate_transformation_mode": place, "nearest_mode": "floor"}
+    y = b.node("Resize", [x.name, "", factors], (n, c, 2 * h, 2 * w), **how)
     return conv(b, b.concat([y, y], 1), max(8, c // 2), 3, act=activation(b)) if b.chance(0.4) else y
 
 
 def channels_last(b: Builder, x: Value) -> Value:
     """Depthwise convolution, then layer normalisation and two products over channels that stand last."""
-    n, c, h, w = x.shape
+    c = x.shape[1]
     y = b.transpose(conv(b, x, c, 7, groups=c), 0, 2, 3, 1)
     y = b.node(
         "LayerNormalization", [y.name, b.weight(c, offset=1.0, scale=0.1), b.weight(c, scale=0.1)], y.shape, axis=-1

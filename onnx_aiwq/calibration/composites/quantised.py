@@ -16,7 +16,7 @@ _RANGE = (np.float32(-6.0), np.float32(6.0))
 
 
 def quantised(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
-    """The model in int8 (QuantizeLinear and DequantizeLinear pairs, integer operators, dynamic) or with 4-bit weights."""
+    """The model in int8 (pairs of QuantizeLinear, integer operators, dynamic), or with 4-bit weights."""
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # advice on accuracy, of no use for random weights
     try:
@@ -53,7 +53,8 @@ def _eight_bits(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
             model, False, False, mode, False, signed, unsigned, None, None, [], list(IntegerOpsRegistry), {}
         )
     quantizer.quantize_model()
-    return quantizer.model.model  # type: ignore[no-any-return]
+    made: onnx.ModelProto = quantizer.model.model
+    return made
 
 
 def _four_bits(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -61,4 +62,5 @@ def _four_bits(model: onnx.ModelProto) -> onnx.ModelProto:
 
     quantizer: Any = MatMulNBitsQuantizer(model, block_size=32, is_symmetric=True)
     quantizer.process()
-    return quantizer.model.model  # type: ignore[no-any-return]
+    made: onnx.ModelProto = quantizer.model.model
+    return made

@@ -41,10 +41,8 @@ def rms_norm(b: Builder, x: Value) -> Value:
     square = b.node("Pow", [x.name, b.scalar(2.0)], x.shape)
     spread = b.node("Add", [_mean(b, square).name, b.scalar(1e-6)], (*x.shape[:-1], 1))
     root = b.unary("Sqrt", spread)
-    if b.chance(0.5):
-        normal = b.mul(x, b.unary("Reciprocal", root))
-    else:
-        normal = b.node("Div", [x.name, root.name], x.shape)
+    divide = b.chance(0.5)
+    normal = b.node("Div", [x.name, root.name], x.shape) if divide else b.mul(x, b.unary("Reciprocal", root))
     return b.node("Mul", [b.weight(x.shape[-1], offset=1.0, scale=0.1), normal.name], x.shape)
 
 

@@ -1,0 +1,294 @@
+"""Predicted against measured on networks that took no part in a fit."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime import InferenceSession
+
+from onnx_aiwq.calibration.assessment import Errors, baseline_errors, errors_of
+from onnx_aiwq.calibration.fitting import observe
+from onnx_aiwq.calibration.meters import Meter
+from onnx_aiwq.calibration.running import Feeds, Reference, Runtime, call_overhead, open_session, time_runs
+from onnx_aiwq.calibration.sampling import deployed_model, sample_model
+from onnx_aiwq.calibration.weights import example_inputs, materialize
+from onnx_aiwq.deployed import times_of
+from onnx_aiwq.energy import estimate
+from onnx_aiwq.errors import ModelError, ProfileError
+from onnx_aiwq.graph import Graph, load
+from onnx_aiwq.kernels.model import TimeModel, predict
+from onnx_aiwq.lowering import Lowering
+from onnx_aiwq.operations.counting import count_graph
+from onnx_aiwq.profiles import HardwareProfile
+from onnx_aiwq.transistors import transistor_operations
+
+_ROUNDS = 3  # of a network's runs; the middle one counts
+_ROUND_S = 1.0
+_FEWEST_FOR_BASELINES = 5
+_MOST_BYTES = 1_900_000_000  # a protobuf message ends at 2 GiB
+
+
+@dataclass(frozen=True)
+class KernelError:
+    """One kind of kernel in one network: seconds by onnxruntime's profiler and as predicted."""
+
+    kind: str
+    count: int
+    measured_s: float
+    predicted_s: float
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """One network.
+
+    Attributes:
+        name: file name without its ending.
+        measured_s: seconds of an inference, at the reference kernel's speed in the profile.
+        spread: largest over smallest round.
+        predicted_s: from the exported file alone.
+        low_s: low end of the 90 % interval.
+        high_s: high end.
+        deployed_s: predicted from the graph that onnxruntime's optimiser writes.
+        macs: multiply-accumulate pairs.
+        transistor_operations: TO.
+        moved_bytes: read and written.
+        measured_j: by a meter; None without one.
+        predicted_j: joules of the prediction.
+        kernels: errors by kind, worst first; empty unless asked for.
+    """
+
+    name: str
+    measured_s: float
+    spread: float
+    predicted_s: float
+    low_s: float
+    high_s: float
+    deployed_s: float
+    macs: int
+    transistor_operations: int
+    moved_bytes: int
+    measured_j: float | None
+    predicted_j: float
+    kernels: tuple[KernelError, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """Signed, as a share: 0.05 for 5 % too slow a prediction."""
+        return self.predicted_s / self.measured_s - 1
+
+    @property
+    def deployed_error(self) -> float:
+        """The same for the deployed graph."""
+        return self.deployed_s / self.measured_s - 1
+
+    @property
+    def covered(self) -> bool:
+        """Whether the interval holds the measured value."""
+        return self.low_s <= self.measured_s <= self.high_s
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All networks, and what they say together.
+
+    Attributes:
+        hardware: id of the profile.
+        source: how its joules were obtained.
+        networks: one each.
+        exported: errors of predictions from exported files.
+        deployed: errors of predictions from deployed graphs.
+        coverage: share of networks inside the 90 % interval.
+        baselines: leave-one-network-out errors of simpler models on the same networks.
+    """
+
+    hardware: str
+    source: str
+    networks: tuple[NetworkResult, ...]
+    exported: Errors
+    deployed: Errors
+    coverage: float
+    baselines: Mapping[str, Errors]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to validate with: its file, the sizes of its free dimensions, and how it is made to run."""
+
+    name: str
+    path: Path
+    bindings: Mapping[str, int]
+
+
+def validate(
+    candidates: Sequence[Candidate],
+    profile: HardwareProfile,
+    *,
+    meter: Meter | None = None,
+    per_node: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Validation:
+    """Run every network and set it beside what the profile predicts.
+
+    Args:
+        candidates: networks; weights that are absent are made up, at random.
+        profile: with kernels, of this machine.
+        meter: measures joules, where it is one that measures.
+        per_node: compare every kind of kernel with onnxruntime's own profiler.
+        progress: is told the name of each network.
+
+    Raises:
+        ProfileError: if the profile has no kernels.
+        AiwqError: if a network cannot be run.
+    """
+    kernels = _kernels(profile)
+    runtime = Runtime(profile.provider or "CPUExecutionProvider", profile.threads or 1, kernels.level)
+    reference = Reference(runtime.provider)
+    results = []
+    for candidate in candidates:
+        progress(candidate.name)
+        results.append(_network(candidate, profile, runtime, reference, meter, per_node))
+    measured = [result.measured_s for result in results]
+    return Validation(
+        hardware=profile.id,
+        source=profile.source,
+        networks=tuple(results),
+        exported=errors_of([result.predicted_s for result in results], measured),
+        deployed=errors_of([result.deployed_s for result in results], measured),
+        coverage=statistics.fmean(result.covered for result in results),
+        baselines=_baselines(results),
+    )
+
+
+def _network(
+    candidate: Candidate,
+    profile: HardwareProfile,
+    runtime: Runtime,
+    reference: Reference,
+    meter: Meter | None,
+    per_node: bool,
+) -> NetworkResult:
+    model = materialize(candidate.path)
+    if model.ByteSize() > _MOST_BYTES:
+        raise ModelError(
+            f"{candidate.path}: {model.ByteSize():,} bytes with its weights; onnxruntime takes 2 GiB inline"
+        )
+    feeds = example_inputs(model, candidate.bindings)
+    fix_inputs(model, feeds)
+    kernels = _kernels(profile)
+    session = open_session(model.SerializeToString(), runtime)
+    rounds = [time_runs(session, feeds, reference, least=5, most=80, budget_s=_ROUND_S) for _ in range(_ROUNDS)]
+    relative = sorted(each.seconds / each.reference_s for each in rounds)
+    measured_j = None if meter is None else _joules(session, feeds, meter)
+    del session
+    exported = load(candidate.path, bind=candidate.bindings)
+    costs = count_graph(exported, weigh=transistor_operations)
+    predicted = estimate(costs, profile, graph=exported)
+    if predicted.seconds is None or predicted.joules is None:
+        raise ModelError(f"{candidate.path}: no operator of it has a price")
+    shapes = {name: array.shape for name, array in feeds.items()}
+    written = load(deployed_model(model, runtime), shapes=shapes)
+    counted = [cost.counts for cost in costs if cost.counts is not None]
+    return NetworkResult(
+        name=candidate.name,
+        measured_s=relative[len(relative) // 2] * kernels.reference_s,
+        spread=relative[-1] / relative[0],
+        predicted_s=predicted.seconds,
+        low_s=predicted.seconds_low or 0.0,
+        high_s=predicted.seconds_high or math.inf,
+        deployed_s=deployed_seconds(written, kernels),
+        macs=sum(counts.macs for counts in counted),
+        transistor_operations=sum(transistor_operations(counts) for counts in counted),
+        moved_bytes=sum((cost.bytes_read or 0) + (cost.bytes_written or 0) for cost in costs),
+        measured_j=measured_j,
+        predicted_j=predicted.joules,
+        kernels=_by_kind(candidate.name, model, runtime, reference, feeds, kernels) if per_node else (),
+    )
+
+
+def _kernels(profile: HardwareProfile) -> TimeModel:
+    if profile.kernels is None:
+        raise ProfileError(f"profile {profile.id!r} was not calibrated on a runtime: run `aiwq calibrate` first")
+    return profile.kernels
+
+
+def deployed_seconds(written: Graph, kernels: TimeModel) -> float:
+    """Seconds of a graph that the runtime's optimiser has written, nothing more to lower."""
+    times = times_of(Lowering(written, {}), kernels, written)
+    return kernels.seconds_per_run + math.fsum(node.seconds for node in times.nodes.values())
+
+
+def fix_inputs(model: onnx.ModelProto, feeds: Feeds) -> None:
+    """Give the inputs of a model the shapes of what it is fed, in place: optimisers ask for fixed ones."""
+    for value in model.graph.input:
+        if value.name in feeds:
+            del value.type.tensor_type.shape.dim[:]
+            for size in feeds[value.name].shape:
+                value.type.tensor_type.shape.dim.add().dim_value = size
+
+
+def _joules(session: InferenceSession, feeds: Feeds, meter: Meter) -> float:
+    """Joules of one inference, over a window that the meter can tell."""
+    runs, begun = 0, time.perf_counter()
+    meter.start()
+    while time.perf_counter() - begun < max(1.0, meter.minimum_window_s):
+        session.run(None, dict(feeds))
+        runs += 1
+    return meter.stop().joules / runs
+
+
+def _by_kind(
+    name: str, model: onnx.ModelProto, runtime: Runtime, reference: Reference, feeds: Feeds, kernels: TimeModel
+) -> tuple[KernelError, ...]:
+    """Seconds of every kind of kernel by onnxruntime's profiler and as predicted, the furthest off first."""
+    overhead = call_overhead(runtime, reference)
+    nodes = observe(sample_model(name, model, runtime, overhead, reference, feeds, runs=8))
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    speed = kernels.reference_s / nodes.reference_s
+    for node, time_ in zip(nodes.nodes, predict(kernels, [node.work for node in nodes.nodes]), strict=True):
+        entry = sums[f"{node.kernel.kind} {node.kernel.dtype}"]
+        entry[0] += 1
+        entry[1] += node.seconds * speed
+        entry[2] += 0.0 if time_ is None else time_.seconds
+    found = [KernelError(kind, int(count), measured, predicted) for kind, (count, measured, predicted) in sums.items()]
+    return tuple(sorted(found, key=lambda each: -abs(each.predicted_s - each.measured_s)))
+
+
+def _baselines(results: Sequence[NetworkResult]) -> dict[str, Errors]:
+    """Simpler models, each fitted to all networks but the one that it predicts."""
+    if len(results) < _FEWEST_FOR_BASELINES:
+        return {}
+    return baseline_errors(
+        np.asarray([[each.macs, each.transistor_operations, each.moved_bytes] for each in results], dtype=float),
+        np.asarray([each.measured_s for each in results]),
+    )
+
+
+def light_models() -> list[Candidate]:
+    """The nine networks that the onnx package brings with it: what validation takes where no model is named."""
+    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    paths = sorted(folder.glob("*.onnx"))
+    if not paths:
+        raise ModelError(f"{folder}: the onnx package has no models here; name models to validate with")
+    return [Candidate(path.stem, path, {}) for path in paths]
+
+
+def validated(profile: HardwareProfile, result: Validation) -> HardwareProfile:
+    """A copy of the profile that keeps what validation has found."""
+    found: dict[str, float | int | str | None] = dict(profile.validation or {})
+    for view, errors in (("exported", result.exported), ("deployed", result.deployed)):
+        found[f"networks, {view}: median_error"] = float(f"{errors.median:.4g}")
+        found[f"networks, {view}: mean_error"] = float(f"{errors.mean:.4g}")
+        found[f"networks, {view}: worst_error"] = float(f"{errors.worst:.4g}")
+    found["networks"] = len(result.networks)
+    found["networks: interval_coverage"] = float(f"{result.coverage:.4g}")
+    found["networks: names"] = ", ".join(each.name for each in result.networks)
+    return profile.model_copy(update={"validation": found})

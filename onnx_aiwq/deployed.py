@@ -1,0 +1,124 @@
+"""What an inference takes as a runtime deploys it: the graph lowered, every kernel timed, seconds back at their nodes.
+
+A profile that was calibrated on a runtime knows that runtime's kernels, not the operators of an exported file. The
+graph is lowered as its optimiser would (`onnx_aiwq.lowering`), each kernel gets its seconds
+(`onnx_aiwq.kernels.model`), and these go to the exported operator that does its main work. An operator that is folded,
+fused into another, or no copy at all takes no time of its own, and its zero is a true one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from onnx_aiwq.kernels.model import TimeModel, Work, predict
+from onnx_aiwq.lowering import Lowering, lower
+from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
+from onnx_aiwq.transistors import transistor_operations
+
+if TYPE_CHECKING:
+    from onnx_aiwq.graph import Graph
+
+Z = {0.90: 1.645}
+"""Standard normal quantiles of central intervals."""
+_KEPT = 2  # graphs whose times are remembered: one analysis prices the same graph many times
+
+
+@dataclass
+class NodeTime:
+    """Seconds of one exported operator, its repeats included, and what they are made of.
+
+    Attributes:
+        seconds: of all kernels that it stands for.
+        compute_s: that transistor operations make up.
+        data_s: that bytes make up; the rest is calls.
+    """
+
+    seconds: float = 0.0
+    compute_s: float = 0.0
+    data_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class DeployedTimes:
+    """Seconds of an inference, by exported operator.
+
+    Attributes:
+        nodes: by name; an operator that is not here takes no time of its own.
+        unpriced: names of exported operators whose kernels have no price.
+        log_error: standard deviation of the log of the sum.
+        inexact_share: share of the seconds that come from kernels that the profile has not met in this type.
+        forward: cost of each exported operator in one forward pass, that these seconds are for.
+        kernels: kernels that run.
+    """
+
+    nodes: Mapping[str, NodeTime]
+    unpriced: frozenset[str]
+    log_error: float
+    inexact_share: float
+    forward: Mapping[str, NodeCost] = field(repr=False)
+    kernels: int = 0
+
+
+def deployed_times(graph: Graph, model: TimeModel) -> DeployedTimes:
+    """Lower a graph as exported and time its kernels; what was asked last is remembered."""
+    key = (id(graph), id(model))
+    if key not in _REMEMBERED:
+        _REMEMBERED[key] = (graph, model, times_of(lower(graph, level=model.level, block=model.block), model, graph))
+        while len(_REMEMBERED) > _KEPT:
+            _REMEMBERED.popitem(last=False)
+    return _REMEMBERED[key][2]
+
+
+def times_of(lowered: Lowering, model: TimeModel, exported: Graph) -> DeployedTimes:
+    """Time the kernels of a graph that is lowered already; its seconds go to the operators of the exported one."""
+    costs = [cost for cost in count_graph(lowered.graph, weigh=transistor_operations) if _runs(cost)]
+    works = [_work(cost) for cost in costs]
+    times = predict(model, works)
+    nodes: dict[str, NodeTime] = defaultdict(NodeTime)
+    unpriced: set[str] = set()
+    sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    inexact_s = 0.0
+    for cost, time in zip(costs, times, strict=True):
+        anchor = lowered.origins.get(cost.operator.name, (cost.operator.name,))[0]
+        if time is None or cost.counts is None:
+            unpriced.add(anchor)
+            continue
+        seconds = time.seconds * cost.operator.repeats
+        node = nodes[anchor]
+        node.seconds += seconds
+        node.compute_s += seconds * time.compute_share
+        node.data_s += seconds * time.data_share
+        sums[time.key][0] += seconds
+        sums[time.key][1] = time.log_error
+        inexact_s += 0.0 if time.exact else seconds
+    return DeployedTimes(
+        nodes=dict(nodes),
+        unpriced=frozenset(unpriced),
+        log_error=model.widening * math.hypot(model.common_log_error, _spread(sums)),
+        inexact_share=inexact_s / (sum(seconds for seconds, _ in sums.values()) or 1.0),
+        forward={cost.operator.name: cost for cost in count_graph(exported, weigh=transistor_operations)},
+        kernels=len(costs),
+    )
+
+
+# The graph and the model are kept with their times, so that an id is never met again for another one.
+_REMEMBERED: OrderedDict[tuple[int, int], tuple[Graph, TimeModel, DeployedTimes]] = OrderedDict()
+
+
+def _runs(cost: NodeCost) -> bool:
+    return cost.status is not Status.CONSTANT
+
+
+def _work(cost: NodeCost) -> Work:
+    repeats = max(1, cost.operator.repeats)
+    return Work(cost.operator, 0 if cost.counts is None else transistor_operations(cost.counts) // repeats)
+
+
+def _spread(sums: Mapping[tuple[str, str], Sequence[float]]) -> float:
+    """Errors of one kind are taken as common to all its kernels, those of different kinds as independent."""
+    total = sum(seconds for seconds, _ in sums.values()) or 1.0
+    return math.sqrt(sum((seconds / total * log_error) ** 2 for seconds, log_error in sums.values()))
