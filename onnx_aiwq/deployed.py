@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from onnx_aiwq.kernels import bytes_moved
 from onnx_aiwq.kernels.model import TimeModel, Work, predict
 from onnx_aiwq.lowering import Lowering, lower
 from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
@@ -76,7 +77,8 @@ def deployed_times(graph: Graph, model: TimeModel) -> DeployedTimes:
 def times_of(lowered: Lowering, model: TimeModel, exported: Graph) -> DeployedTimes:
     """Time the kernels of a graph that is lowered already; its seconds go to the operators of the exported one."""
     costs = [cost for cost in count_graph(lowered.graph, weigh=transistor_operations) if _runs(cost)]
-    works = [_work(cost) for cost in costs]
+    constants = sum(bytes_moved(cost.operator)[1] for cost in costs)
+    works = [_work(cost, constants) for cost in costs]
     times = predict(model, works)
     nodes: dict[str, NodeTime] = defaultdict(NodeTime)
     unpriced: set[str] = set()
@@ -113,9 +115,10 @@ def _runs(cost: NodeCost) -> bool:
     return cost.status is not Status.CONSTANT
 
 
-def _work(cost: NodeCost) -> Work:
+def _work(cost: NodeCost, network_bytes: int) -> Work:
     repeats = max(1, cost.operator.repeats)
-    return Work(cost.operator, 0 if cost.counts is None else transistor_operations(cost.counts) // repeats)
+    transistors = 0 if cost.counts is None else transistor_operations(cost.counts) // repeats
+    return Work(cost.operator, transistors, network_bytes)
 
 
 def _spread(sums: Mapping[tuple[str, str], Sequence[float]]) -> float:

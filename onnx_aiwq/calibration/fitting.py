@@ -82,6 +82,10 @@ def observe(samples: Iterable[Sample]) -> Observations:
     reference_s = statistics.median(sample.reference_s for sample in kept)
     nodes: list[Observation] = []
     wholes: dict[str, float] = {}
+    constants: dict[str, int] = defaultdict(int)
+    for sample in kept:
+        if sample.operator is not None:
+            constants[sample.composite] += bytes_moved(sample.operator)[1]
     for sample in kept:
         seconds = sample.seconds * reference_s / sample.reference_s
         operator = sample.operator
@@ -90,7 +94,7 @@ def observe(samples: Iterable[Sample]) -> Observations:
         elif is_known(operator) and math.isfinite(seconds):
             rule = find_rule(operator.op_type, operator.domain, operator.version)
             transistors = transistor_operations(rule.function(operator)) if rule and rule.function else 0
-            work = Work(operator, transistors)
+            work = Work(operator, transistors, constants[sample.composite])
             nodes.append(Observation(sample.composite, describe(operator), work, max(seconds, LEAST_SECONDS)))
     return Observations(tuple(nodes), wholes, reference_s)
 

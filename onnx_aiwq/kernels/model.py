@@ -154,10 +154,13 @@ class Work:
     Attributes:
         operator: what runs.
         transistors: its transistor operations in one call.
+        network_bytes: of all constants of the network that it runs in: what decides whether its own are still in the
+            cache when it runs again.
     """
 
     operator: Operator
     transistors: int
+    network_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +220,8 @@ def line_parts(line: Line, work: Work) -> tuple[float, float, float]:
 
 
 def features_of(kernel: Kernel, work: Work) -> tuple[float, ...]:
-    """What f sees: the kernel's own features, the bytes and the transistor operations, as log2."""
-    sizes = (*bytes_moved(work.operator), work.transistors)
+    """What f sees: the kernel's own features, the bytes, the transistor operations and the network's size, as log2."""
+    sizes = (*bytes_moved(work.operator), work.transistors, work.network_bytes)
     return (*kernel.features, *(math.log2(1 + size) for size in sizes))
 
 
