@@ -198,6 +198,30 @@ def fused_matmul(op: Operator) -> Counts:
     return products + Counts.of(dtype_of(op.input(0)), mul=scaled) + _activation(op, results)
 
 
+@rule("SparseToDenseMatMul", family="dense", domain="com.microsoft")
+def sparse_matmul(op: Operator) -> Counts:
+    """Product of a sparse and a dense matrix, counted as if the first were dense (upper bound).
+
+    Equation:
+        Y[m, n] = alpha * sum over k of A'[m, k] * B'[k, n], A sparse
+    Basic operations:
+        Only the data knows how many elements of A are there: all count. Per output element K mul and K - 1 add; 1 mul
+        more where alpha is not 1; MACs = K per output element.
+    Not counted:
+        Transpositions and indices.
+    Example:
+        A[2, 3] sparse, B[3, 4]: mul = MACs = 24, add = 16; with alpha 0.5 mul = 32.
+    Reference:
+        Contrib operators: SparseToDenseMatMul.
+    """
+    left, right = shape_of(op.input(0), "the sparse matrix"), shape_of(op.input(1), "the dense matrix")
+    rows, length = left[::-1] if op.attributes.get("transA") else left
+    results = rows * right[-2 if op.attributes.get("transB") else -1]
+    dtype = dtype_of(op.input(1))
+    scaled = results if op.attributes.get("alpha", 1.0) != 1.0 else 0
+    return dot_products((dtype, dtype), results, length) + Counts.of(dtype, mul=scaled)
+
+
 def _gemm(op: Operator) -> Counts:
     left = shape_of(op.input(0), "the first matrix")
     results = size_of(op.output(0), "the output")
