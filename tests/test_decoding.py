@@ -120,7 +120,10 @@ def encoder_and_decoder() -> onnx.ModelProto:
             value("encoder_attention_mask", TensorProto.INT32, "b", "s"),
             value("decoder_input_ids", TensorProto.INT32, "b", 1),
         ],
-        [value("logits", TensorProto.FLOAT, "b", 1, 11), value("encoder_hidden_states", TensorProto.FLOAT, "b", "s", 8)],
+        [
+            value("logits", TensorProto.FLOAT, "b", 1, 11),
+            value("encoder_hidden_states", TensorProto.FLOAT, "b", "s", 8),
+        ],
         [array("E", np.ones((11, 8))), array("W", np.ones((8, 11)))],
     )
     later = helper.make_graph(
@@ -139,7 +142,10 @@ def encoder_and_decoder() -> onnx.ModelProto:
             value("encoder_hidden_states", TensorProto.FLOAT, "b", "s", 8),
             value("past_key_self_0", TensorProto.FLOAT, "b", 2, "p", 4),
         ],
-        [value("logits", TensorProto.FLOAT, "b", 1, 11), value("present_key_self_0", TensorProto.FLOAT, "b", 2, "p", 4)],
+        [
+            value("logits", TensorProto.FLOAT, "b", 1, 11),
+            value("present_key_self_0", TensorProto.FLOAT, "b", 2, "p", 4),
+        ],
         [array("E", np.ones((11, 8))), array("W", np.ones((8, 11)))],
     )
     model = search("BeamSearch", max_length=9, prompt=6)

@@ -92,7 +92,7 @@ class _Search:
         scope = captured(graph, self.entries)
         for formal in graph.input:
             entry = given.get(formal.name)
-            dims = self._dims(formal, sizes) if entry is None else entry.shape
+            dims: Sequence[Dim] | None = self._dims(formal, sizes) if entry is None else entry.shape
             made = typed_entry(f"{scope_name}/{formal.name}", formal.type.tensor_type.elem_type, dims)
             made.dynamic = True
             scope[formal.name] = made
@@ -142,7 +142,9 @@ def run_search(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries: Entrie
     """Enter a search operator: its encoder, and its decoder for the prompt and for every later token."""
     graphs = dict(subgraphs_of(node))
     if "decoder" not in graphs:
-        raise ModelError(f"{walk.skeleton.label}: {describe(node)} has no decoder; the file is incomplete, export again")
+        raise ModelError(
+            f"{walk.skeleton.label}: {describe(node)} has no decoder; the file is incomplete, export it again"
+        )
     search = _Search(walk, node, walk.name_of(node, place), inputs, entries, place, graphs)
     batch, longest = search.size(0, 0, "batch_size"), search.number(1, "max_length")
     beams = search.number(3, "num_beams") if node.op_type in _BEAMS else 1
@@ -152,8 +154,8 @@ def run_search(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries: Entrie
         start = search.size(0, 1, "sequence_length")
         logits = _decoder_alone(search, batch * beams, start, longest)
     walk.warnings.append(
-        f"{describe(node)}: run-time data ends the search; at most max_length tokens are counted, each with the longest "
-        "past (upper bound)"
+        f"{describe(node)}: run-time data ends the search; at most max_length tokens are counted, each with the "
+        "longest past (upper bound)"
     )
     outputs = _outputs(search, batch, beams, start, longest, logits)
     walk.record(search.name, _with_vocabulary(node, logits), inputs, outputs, place, after=search.made)
@@ -200,8 +202,10 @@ def _outputs(
     search: _Search, batch: Dim, beams: Dim, start: Dim, longest: Dim, logits: Entry | None
 ) -> list[Entry | None]:
     """Sequences, and of a beam search their scores and the scores of every step."""
-    words = logits.shape[-1] if logits is not None and logits.shape else search.walk.engine.symbols.resolve(
-        f"{search.name}_vocab_size"
+    words = (
+        logits.shape[-1]
+        if logits is not None and logits.shape
+        else search.walk.engine.symbols.resolve(f"{search.name}_vocab_size")
     )
     kinds: list[tuple[int, Sequence[Dim] | None]]
     if search.node.op_type in _BEAMS:

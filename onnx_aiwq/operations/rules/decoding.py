@@ -89,7 +89,9 @@ def sampling(op: Operator) -> Counts:
     words = _words(op)
     scaled = words if op.attributes.get("temperature", 1.0) != 1.0 else 0
     running = Counts.of(_SCORES, add=words - 1, compare=words)
-    each = Counts.of(_SCORES, div=scaled, compare=insertions(words, words)) + (softmax_line(_SCORES, words) + running) * 2
+    each = (
+        Counts.of(_SCORES, div=scaled, compare=insertions(words, words)) + (softmax_line(_SCORES, words) + running) * 2
+    )
     return (each + _processed(op, _OTHER_PENALTY)) * (batch * _steps(op))
 
 

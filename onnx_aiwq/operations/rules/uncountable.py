@@ -27,8 +27,8 @@ uncountable(
 uncountable(
     *("QuantizeBFP", "DequantizeBFP"),
     domain="com.microsoft",
-    why="its block format is a number that only the accelerator of its author interprets, and onnxruntime has no kernel "
-    "for it",
+    why="its block format is a number that only the accelerator of its author interprets, and onnxruntime has no "
+    "kernel for it",
 )
 uncountable(
     *("GRUUnit", "GivenTensorFill"),
