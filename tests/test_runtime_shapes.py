@@ -280,6 +280,10 @@ DOCUMENTED = [
      [(F32, (2, 8)), (F32, (2, 4)), (F32, (2, 4)), (F32, (2, 32))]),
     (call("DecoderMaskedSelfAttention", real(2, 1, 8), real(8, 24), real(24), None, real(2, 2, 2, 5, 4), outputs=2,
           num_heads=2), [(F32, (2, 1, 8)), (F32, (2, 2, 2, 5, 4))]),
+    (call("Conv", real(1, 8, 8, 4), KERNELS, domain=LAST, pads=[1, 1, 1, 1]), [(F32, (1, 8, 8, 6))]),
+    (call("MaxPool", real(1, 8, 8, 4), domain=LAST, kernel_shape=[2, 2], strides=[2, 2]), [(F32, (1, 4, 4, 4))]),
+    (call("AveragePool", real(1, 8, 8, 4), domain=LAST, kernel_shape=[3, 3]), [(F32, (1, 6, 6, 4))]),
+    (call("LpPool", real(1, 8, 8, 4), domain=LAST, kernel_shape=[3, 3]), [(F32, (1, 6, 6, 4))]),
     (call("DepthToSpace", real(1, 2, 3, 8), domain=LAST, blocksize=2), [(F32, (1, 4, 6, 2))]),
     (call("SpaceToDepth", real(1, 4, 6, 2), domain=LAST, blocksize=2), [(F32, (1, 2, 3, 8))]),
 ]  # fmt: skip

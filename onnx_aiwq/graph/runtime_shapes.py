@@ -263,6 +263,10 @@ RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
     (_BLOCKED, "ReorderInput"): _reorder_input,
     (_BLOCKED, "ReorderOutput"): _reorder_output,
     (_BLOCKED, "Upsample"): _blocked_upsample,
+    (_LAST, "AveragePool"): _channels_last_pool,
+    (_LAST, "Conv"): _channels_last_conv,
     (_LAST, "DepthToSpace"): _depth_to_space(1),
+    (_LAST, "LpPool"): _channels_last_pool,
+    (_LAST, "MaxPool"): _channels_last_pool,
     (_LAST, "SpaceToDepth"): _depth_to_space(-1),
 }

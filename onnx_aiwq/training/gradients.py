@@ -305,8 +305,11 @@ def _bytes(tensors: Iterable[Tensor | None]) -> int | None:
 
 def unfolded_operator(operator: Operator, unfolded: Collection[str]) -> Operator | None:
     """The operator as training runs it where one of its constants is trained, else None."""
+    trained = [tensor is not None and tensor.constant and tensor.name in unfolded for tensor in operator.inputs]
+    if not any(trained):
+        return None
     inputs = tuple(
-        replace(tensor, constant=False) if tensor is not None and tensor.name in unfolded else tensor
-        for tensor in operator.inputs
+        replace(tensor, constant=False) if tensor is not None and unfold else tensor
+        for tensor, unfold in zip(operator.inputs, trained, strict=True)
     )
-    return None if inputs == operator.inputs else replace(operator, inputs=inputs, constant=False)
+    return replace(operator, inputs=inputs, constant=False)
