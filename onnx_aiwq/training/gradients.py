@@ -19,6 +19,8 @@ from onnx_aiwq.vocabulary import Counts, Operator, Tensor
 _LOOPS = frozenset({"Loop", "Scan"})
 _MAX_EXPANSIONS = 20  # function bodies within function bodies
 NO_RULE = "has no backward rule and no ONNX function body that can be differentiated"
+# A gradient passes them although what they return are integers: they stand for the floats that were rounded.
+_STRAIGHT_THROUGH = frozenset({"QuantizeLinear"})
 _LOOP_REASON = "is a loop: back-propagation through its iterations is not counted, nor is that of its body"
 
 
@@ -138,7 +140,8 @@ class _Sweep:
             if depends or self._differentiable(operator, rule, marked):
                 # What an operator without a rule makes of a gradient is unknown, so that no type ends it.
                 outputs = [tensor for tensor in operator.outputs if tensor is not None]
-                marked.update(tensor.name for tensor in outputs if tensor.dtype.is_float or rule is None)
+                carries = rule is None or operator.op_type in _STRAIGHT_THROUGH
+                marked.update(tensor.name for tensor in outputs if tensor.dtype.is_float or carries)
         return marked
 
     def _differentiable(self, operator: Operator, rule: BackwardRule | None, marked: Collection[str]) -> frozenset[int]:
