@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from onnx_aiwq.operations.registry import Rule, all_rules
+from onnx_aiwq.operations.registry import Rule, all_rules, all_uncountable
 
 FOLDER = Path(__file__).parent / "operators"
 _HEADING = "<!-- written by docs/generate_operators.py from the rules' own documentation -->\n"
@@ -22,6 +22,12 @@ def pages() -> dict[str, str]:
     written = {f"{family}.md": _page(family, rules) for family, rules in sorted(families.items())}
     index = [_HEADING, "# Operators by family\n"]
     index += [f"- [{family}]({family}.md): {_names(rules)}" for family, rules in sorted(families.items())]
+    index += ["", "# Operators that cannot be counted", "", "A report lists them as unsupported, with this reason."]
+    index += ["A rule that you [register yourself](../own-rules.md) is used all the same.\n"]
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for (domain, op_type), why in all_uncountable().items():
+        reasons[why].append(f"{domain}.{op_type}" if domain else op_type)
+    index += [f"- {', '.join(names)}: {why}" for why, names in sorted(reasons.items(), key=lambda item: item[1])]
     return {**written, "README.md": "\n".join(index) + "\n"}
 
 

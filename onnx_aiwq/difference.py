@@ -38,7 +38,7 @@ def _by_operator(report: Report) -> dict[str, dict[str, Any]]:
             "nodes": entry["nodes"],
             "transistor_operations": entry["transistor_operations"],
             "macs": entry["macs"],
-            "bytes": entry["bytes_read"] + entry["bytes_written"],
+            "bytes": _bytes(entry),
             "joules": entry["joules"],
         }
         for name, entry in report["by_operator"].items()
@@ -52,11 +52,16 @@ def _by_node(report: Report) -> dict[str, dict[str, Any]]:
             "nodes": 1,
             "transistor_operations": node["transistor_operations"],
             "macs": node["macs"],
-            "bytes": (node["bytes_read"] or 0) + (node["bytes_written"] or 0),
+            "bytes": _bytes(node),
             "joules": node["energy_j"],
         }
         for node in report["nodes"]
     }
+
+
+def _bytes(entry: Mapping[str, Any]) -> int | None:
+    read, written = entry["bytes_read"], entry["bytes_written"]
+    return None if read is None or written is None else read + written
 
 
 def _change(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "onnx_aiwq.report/1"
 Level = Literal["inference", "validation", "training"]
-_CONTAINERS = frozenset({"If", "Loop", "Scan"})
+_CONTAINERS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _LISTED = 5
 
 

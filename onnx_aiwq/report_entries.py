@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from onnx_aiwq.energy import NodeEnergy
 from onnx_aiwq.graph import Graph
@@ -11,6 +11,8 @@ from onnx_aiwq.operations.counting import NodeCost, Status
 from onnx_aiwq.symbolic_cost import SymbolicCost
 from onnx_aiwq.transistors import by_dtype, transistor_operations
 from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
+
+_Number = TypeVar("_Number", int, float)
 
 
 def sum_counts(counts: Iterable[Counts | None]) -> Counts:
@@ -126,18 +128,26 @@ def by_operator(costs: Sequence[NodeCost], spent: Sequence[NodeEnergy]) -> dict[
     groups: dict[str, list[tuple[NodeCost, NodeEnergy]]] = {}
     for cost, energy in zip(costs, spent, strict=True):
         groups.setdefault(operator_label(cost.operator), []).append((cost, energy))
-    entries = {}
-    for label, members in groups.items():
-        joules = [energy.joules for _, energy in members if energy.joules is not None]
-        entries[label] = {
-            "nodes": len(members),
-            "unsupported": sum(cost.status is Status.UNSUPPORTED for cost, _ in members),
-            **counts_entry(sum_counts(cost.counts for cost, _ in members)),
-            "bytes_read": sum(cost.bytes_read or 0 for cost, _ in members),
-            "bytes_written": sum(cost.bytes_written or 0 for cost, _ in members),
-            "joules": sum(joules) if joules else None,
-        }
-    return entries
+    return {label: _operator_entry(members) for label, members in groups.items()}
+
+
+def _operator_entry(members: Sequence[tuple[NodeCost, NodeEnergy]]) -> dict[str, Any]:
+    """Sums over the nodes whose figure is known; None where it is known of no node, because unknown is never zero."""
+    known = [cost.counts for cost, _ in members if cost.counts is not None]
+    counts = counts_entry(sum_counts(known))
+    return {
+        "nodes": len(members),
+        "unsupported": sum(cost.status is Status.UNSUPPORTED for cost, _ in members),
+        **(counts if known else dict.fromkeys(counts)),
+        "bytes_read": _known_sum(cost.bytes_read for cost, _ in members),
+        "bytes_written": _known_sum(cost.bytes_written for cost, _ in members),
+        "joules": _known_sum(energy.joules for _, energy in members),
+    }
+
+
+def _known_sum(numbers: Iterable[_Number | None]) -> _Number | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known[1:], start=known[0]) if known else None
 
 
 def coverage_entry(costs: Sequence[NodeCost]) -> dict[str, Any]:

@@ -32,20 +32,21 @@ class _Model(_Open):
     parameter_bytes: int
 
 
-class _Counts(_Open):
+class _Totals(_Open):
     transistor_operations: int
     macs: int
     bytes_read: int
     bytes_written: int
-
-
-class _Totals(_Counts):
     peak_activation_bytes: int | None
     partial: bool
 
 
-class _Group(_Counts):
+class _Group(_Open):
     nodes: int
+    transistor_operations: int | None
+    macs: int | None
+    bytes_read: int | None
+    bytes_written: int | None
     joules: float | None
 
 

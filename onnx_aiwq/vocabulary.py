@@ -175,7 +175,8 @@ class Tensor:
         name: unique within the graph (inner scopes carry a prefix).
         dtype: element type; for a sequence or an optional, that of its elements.
         shape: dimensions, or None where no shape is known (sequences, optionals, unknown operators).
-        value: the elements, where they are known before a run and small (shapes, axes, scalars), else None.
+        value: the elements, where they are known before a run and small (shapes, axes, scalars), else None. No part of
+            a comparison, because an array has no single truth value.
         constant: True when the tensor does not depend on any run-time input.
         quantized: the integer type that a DequantizeLinear made the tensor from, else None. A dense product whose
             operands both have one is a quantised product: runtimes compute it on the integers.
@@ -184,7 +185,7 @@ class Tensor:
     name: str
     dtype: DType
     shape: tuple[int, ...] | None
-    value: NDArray[np.generic] | None = None
+    value: NDArray[np.generic] | None = field(default=None, compare=False)
     constant: bool = False
     quantized: DType | None = None
 

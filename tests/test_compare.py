@@ -21,6 +21,7 @@ from onnx import helper
 import onnx_aiwq as aiwq_package
 from gating import EVIL, HIGH, LOW, Aiwq, dense, joules, profile, refused, transistors, with_sigmoid
 from onnx_aiwq.constraints import parse_constraint
+from onnx_aiwq.difference import operator_difference
 from onnx_aiwq.quantities import METRICS, Part, Quantity, difference
 
 NAMES = ["energy", "seconds", "co2e", "ecal", "transistor_operations", "macs", "peak_memory", "parameters"]
@@ -340,6 +341,50 @@ def test_difference_by_operator_and_by_node(aiwq: Aiwq, tmp_path: Path) -> None:
     refused(aiwq("compare", "a.onnx", "--by", "operator"), "two rows", "1")
     refused(aiwq("compare", *options, "--hardware", "near.json", "--by", "node"), "two rows", "4")
     refused(aiwq("compare", *options, "--by", "scope"), "--by", "operator")
+
+
+def with_foo(path: Path, hidden: int) -> Path:
+    """A model with an operator that nobody knows behind its product."""
+    foo = [
+        helper.make_node("MatMul", ["X", "W"], ["M"], name="mm"),
+        helper.make_node("Foo", ["M"], ["Y"], domain="acme.ops", name="foo"),
+    ]
+    return dense(path, hidden, nodes=foo)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_difference_of_what_is_not_known(aiwq: Aiwq, tmp_path: Path, saved: bool) -> None:
+    """An operator without a count is no operator of count zero: what it became is a change, and no growth."""
+    with_foo(tmp_path / "foo.onnx", 4)
+    options = ("--bind", "batch=3", "--hardware", "round.json")
+    files = ["foo.onnx", "a.onnx"]
+    if saved:
+        for index, name in enumerate(files):
+            done = aiwq("analyze", name, *options, "--format", "json", "--output", f"{index}.json")
+            assert done.code == 0, done
+        files, options = ["0.json", "1.json"], ()
+        before = json.loads((tmp_path / "0.json").read_text(encoding="utf-8"))
+        assert before["by_operator"]["acme.ops.Foo"]["macs"] is None
+    found = compared(aiwq, *files, *options, "--by", "operator")
+    foo = next(entry for entry in found["changes"]["entries"] if entry["name"] == "acme.ops.Foo")
+    assert (foo["change"], foo["after"]) == ("removed", None)
+    assert foo["before"] == {
+        "nodes": 1, "transistor_operations": None, "macs": None, "bytes": None, "joules": None,
+    }  # fmt: skip
+    table = aiwq("compare", *files, *options, "--by", "operator").out
+    (line,) = (line for line in table.splitlines() if line.strip().startswith("acme.ops.Foo"))
+    assert line.count("unknown -> none") == 4
+
+
+def test_a_count_that_becomes_known_is_a_change() -> None:
+    """Neither grown nor shrunk: there was nothing to grow from."""
+    unknown = {"nodes": 2, "transistor_operations": None, "macs": None, "bytes_read": None, "bytes_written": None}
+    known = {"nodes": 2, "transistor_operations": 5, "macs": 0, "bytes_read": 8, "bytes_written": 8}
+    reports = [{"by_operator": {"Foo": {**figures, "joules": None}}} for figures in (unknown, known)]
+    assert operator_difference(reports[0], reports[0])["entries"] == []
+    for before, after in (reports, reports[::-1]):
+        (entry,) = operator_difference(before, after)["entries"]
+        assert entry["change"] == "changed"
 
 
 # --- forms -------------------------------------------------------------------------------------------------------

@@ -433,6 +433,27 @@ def test_files_that_are_no_baseline(
     refused(gate("--baseline", "base.json"), "base.json", *fragments)
 
 
+def test_baseline_with_an_operator_that_was_not_counted(aiwq: Aiwq, gate: Callable[..., Any], tmp_path: Path) -> None:
+    """It is a valid report with null figures, refused because it is partial; as whole it would be read and compared."""
+    foo = [helper.make_node("MatMul", ["X", "W"], ["M"]), helper.make_node("Foo", ["M"], ["Y"], domain="acme.ops")]
+    dense(tmp_path / "foo.onnx", nodes=foo)
+    done = aiwq("analyze", "foo.onnx", *ON_ROUND, "--format", "json", "--output", "base.json")
+    assert done.code == 0, done
+    base = tmp_path / "base.json"
+    report = json.loads(base.read_text(encoding="utf-8"))
+    assert report["by_operator"]["acme.ops.Foo"]["transistor_operations"] is None
+    refused(gate("--baseline", "base.json"), "base.json", "acme.ops.Foo", "cannot be counted")
+    report["totals"]["partial"], report["coverage"]["unsupported_operators"] = False, []
+    base.write_text(json.dumps(report), encoding="utf-8")
+    found = gate("--baseline", "base.json", "--format", "json", "--summary", "summary.md")
+    assert found.code == 1, found  # the Relu of the model is new
+    (verdict,) = validated(found.json)["models"]
+    changes = {entry["name"]: entry for entry in verdict["changes"]}
+    assert changes["acme.ops.Foo"]["change"] == "removed"
+    assert changes["acme.ops.Foo"]["before"]["transistor_operations"] is None
+    assert "| unknown -> none |" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
 def test_baseline_that_is_absent(gate: Callable[..., Any]) -> None:
     refused(gate("--baseline", "base.json"), "base.json", "no baseline", "aiwq baseline update small.onnx")
     refused(gate("--baseline", "folder"), "folder/small.onnx.json", "aiwq baseline update")

@@ -22,7 +22,6 @@ from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
 from optimised_forms import (
     BLOCKED,
-    CONTRIB,
     fused_layer,
     fused_layer_inputs,
     fused_layer_macs,
@@ -36,9 +35,6 @@ from runtime import Seen, macs_from_run, run_all_tensors
 MODELS = Path(__file__).parents[1] / "models"
 SIZES = {"batch": 1, "sequence": 7}
 LAYER = "fused-layer"
-
-# Operators to whose output a library gives another type than onnxruntime does; an entry goes when its test says so.
-WRONG_TYPES = {(CONTRIB, "QEmbedLayerNormalization")}
 
 
 @dataclass(frozen=True)
@@ -185,9 +181,7 @@ def test_macs_are_those_of_the_export_and_of_padding_blocks(made: Made) -> None:
     assert made.padding == 0 or (BLOCKED, "Conv") in made.operators
 
 
-def test_every_type_and_shape_equals_the_run(made: Made, request: pytest.FixtureRequest) -> None:
-    if made.operators & WRONG_TYPES:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=f"a library gives another type: {WRONG_TYPES}"))
+def test_every_type_and_shape_equals_the_run(made: Made) -> None:
     wrong = [
         f"{operator.op_type} {operator.name}: {tensor.name} {tensor.dtype.label} {tensor.shape}, ran as {seen[:2]}"
         for operator in made.graph.operators

@@ -23,6 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_aiwq as aiwq
 from onnx_aiwq.errors import AiwqError, ModelError, ShapeError, UnsupportedOperatorError
+from onnx_aiwq.render.table import render_table
+from onnx_aiwq.render.text import render_markdown
 
 MODELS = Path(__file__).parents[1] / "models"
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -265,9 +267,10 @@ def test_totals_equal_the_sum_over_data_types(report: dict[str, Any]) -> None:
 
 def test_totals_equal_the_sum_over_operators(report: dict[str, Any]) -> None:
     entries = list(report["by_operator"].values())
-    assert report["totals"]["basic_operations"] == summed(entries)
+    counted = [entry for entry in entries if entry["unsupported"] < entry["nodes"]]
+    assert report["totals"]["basic_operations"] == summed(counted)
     for key in ("transistor_operations", "macs"):
-        assert report["totals"][key] == sum(entry[key] for entry in entries)
+        assert report["totals"][key] == sum(entry[key] for entry in counted)
     assert sum(entry["nodes"] for entry in entries) == len(report["nodes"])
 
 
@@ -374,8 +377,9 @@ def test_paper_convention_differs_in_comparisons_alone(case: tuple[str, dict[str
     source, bind = CASES[name]
     paper = document(source, bind=bind, convention="paper")
     assert paper["convention"] != default["convention"]
-    counted = [node for node in paper["nodes"] if node["basic_operations"] is not None]
-    for entry in (paper["totals"], *paper["by_dtype"].values(), *paper["by_operator"].values(), *counted):
+    parts = [*paper["nodes"], *paper["by_operator"].values()]
+    counted = [part for part in parts if part["basic_operations"] is not None]
+    for entry in (paper["totals"], *paper["by_dtype"].values(), *counted):
         assert entry["basic_operations"]["compare"] == 0
     assert _without_prices(paper) == _without_prices(default)
     compared = sum(
@@ -526,6 +530,35 @@ def test_unsupported_operator_is_named_and_in_no_total() -> None:
     for unknown in ("basic_operations", "transistor_operations", "macs", "energy_j", "seconds"):
         assert foo[unknown] is None
     assert any("acme.ops.Foo" in line and "partial" in line for line in found["warnings"])
+
+
+def test_operator_of_which_no_node_is_counted_has_no_figures(validator: Draft202012Validator) -> None:
+    found = document(partial())
+    validator.validate(found)
+    foo, relu = found["by_operator"]["acme.ops.Foo"], found["by_operator"]["Relu"]
+    assert (foo["nodes"], foo["unsupported"]) == (1, 1)
+    for unknown in ("basic_operations", "transistor_operations", "macs", "joules"):
+        assert foo[unknown] is None
+    assert (foo["bytes_read"], foo["bytes_written"]) == (16, 16)  # 4 float32, whatever Foo does with them
+    assert (relu["unsupported"], relu["basic_operations"]) == (0, operations(compare=4))
+    for rendered in (render_table(found, width=200), render_markdown(found)):
+        (line,) = (line for line in rendered.splitlines() if "acme.ops.Foo" in line and "unsupported" not in line)
+        assert line.replace("|", " ").split() == ["acme.ops.Foo", "1", *["unknown"] * 3, "32", "B", "unknown"]
+
+
+def test_operator_of_which_some_nodes_are_counted_says_how_many() -> None:
+    """The sums of a partly counted operator stay, and the number of nodes that they leave out stands beside them."""
+    nodes = [
+        helper.make_node("Foo", ["X"], ["F"], domain="acme.ops"),
+        helper.make_node("Exp", ["X"], ["Y"]),
+        helper.make_node("Exp", ["F"], ["Z"]),
+    ]
+    found = document(model(nodes, [("X", 1, [4])], [("Y", 1, [4]), ("Z", 1, None)], domains=["acme.ops"]))
+    exp = found["by_operator"]["Exp"]
+    assert (exp["nodes"], exp["unsupported"], exp["basic_operations"]) == (2, 1, operations(root=4))
+    assert (exp["bytes_read"], exp["bytes_written"]) == (16, 16)
+    (line,) = (line for line in render_table(found, width=200).splitlines() if line.strip().startswith("Exp"))
+    assert "2 (1 not counted)" in line
 
 
 def test_strict_refuses_what_cannot_be_counted() -> None:

@@ -88,7 +88,21 @@ def call(
 
 IMAGE, KERNELS = real(1, 4, 9, 7), real(6, 4, 3, 3)
 LSTM = (*(None,) * 5, real(1), small(1), real(1), small(1))
+MEMORY = real(2, 6, 4)  # batch, steps, depth
 CONTRIB = [
+    call("AttnLSTM", real(5, 2, 3), real(1, 16, 3 + 4), real(1, 16, 4), real(1, 32), *(None,) * 4, real(1, 4, 5),
+         real(1, 4, 5), real(1, 5), MEMORY, outputs=3, hidden_size=4),
+    call("AttnLSTM", real(5, 2, 3), real(2, 16, 3 + 7), real(2, 16, 4), None, *(None,) * 4, real(2, 4, 5),
+         real(2, 4, 5), real(2, 5), MEMORY, None, real(2, 8, 7), outputs=3, hidden_size=4, direction="bidirectional"),
+    call("Affine", real(2, 3), domain="", opset=9, alpha=2.0, beta=1.0),
+    call("Crop", IMAGE, domain="", opset=9, border=[1, 2, 3, 0]),
+    call("Crop", IMAGE, domain="", opset=9, border=[1, 2, 0, 0], scale=[4, 3]),
+    call("DynamicSlice", real(4, 9), ints(1, 2), ints(3, -1), ints(0, 1), domain="", opset=9, known=(1, 2, 3)),
+    call("ImageScaler", IMAGE, domain="", opset=9, scale=2.0, bias=[1.0, 2.0, 3.0, 4.0]),
+    call("ParametricSoftplus", real(2, 3), domain="", opset=9, alpha=2.0, beta=1.0),
+    call("Scale", real(2, 3), domain="", opset=9, scale=2.0),
+    call("ScaledTanh", real(2, 3), domain="", opset=9, alpha=2.0, beta=1.0),
+    call("SampleOp", real(2, 3)),
     call("FusedConv", IMAGE, KERNELS, real(6), activation="Relu", strides=[2, 1], pads=[1, 1, 0, 1]),
     call("FusedConv", IMAGE, KERNELS, activation="Relu", auto_pad="SAME_UPPER", strides=[2, 2]),
     call("FusedGemm", real(3, 4), real(4, 5), real(5), activation="Relu"),
@@ -252,6 +266,8 @@ DOCUMENTED = [
     (call("Rfft", real(2, 3, 9), signal_ndim=1, onesided=1, normalized=0), [(F32, (2, 3, 5, 2))]),
     (call("Irfft", real(2, 3, 5, 2), signal_ndim=1, onesided=1, normalized=0), [(F32, (2, 3, 8))]),
     (call("MulInteger", small(2, 3), ZERO, small(4, 1, 3), ZERO), [(I32, (4, 2, 3))]),
+    (call("MemcpyFromHost", real(2, 3), domain=""), [(F32, (2, 3))]),
+    (call("MemcpyToHost", small(2, 3), domain=""), [(DType.UINT8, (2, 3))]),
     (call("NhwcConv", real(1, 8, 8, 4), KERNELS, pads=[1, 1, 1, 1]), [(F32, (1, 8, 8, 6))]),
     (call("NhwcFusedConv", real(1, 8, 8, 4), KERNELS, strides=[2, 2]), [(F32, (1, 3, 3, 6))]),
     (call("ReduceSumInteger", small(2, 3, 4), axes=[1], keepdims=1), [(I32, (2, 1, 4))]),
@@ -264,6 +280,10 @@ DOCUMENTED = [
      [(F32, (2, 8)), (F32, (2, 4)), (F32, (2, 4)), (F32, (2, 32))]),
     (call("DecoderMaskedSelfAttention", real(2, 1, 8), real(8, 24), real(24), None, real(2, 2, 2, 5, 4), outputs=2,
           num_heads=2), [(F32, (2, 1, 8)), (F32, (2, 2, 2, 5, 4))]),
+    (call("Conv", real(1, 8, 8, 4), KERNELS, domain=LAST, pads=[1, 1, 1, 1]), [(F32, (1, 8, 8, 6))]),
+    (call("MaxPool", real(1, 8, 8, 4), domain=LAST, kernel_shape=[2, 2], strides=[2, 2]), [(F32, (1, 4, 4, 4))]),
+    (call("AveragePool", real(1, 8, 8, 4), domain=LAST, kernel_shape=[3, 3]), [(F32, (1, 6, 6, 4))]),
+    (call("LpPool", real(1, 8, 8, 4), domain=LAST, kernel_shape=[3, 3]), [(F32, (1, 6, 6, 4))]),
     (call("DepthToSpace", real(1, 2, 3, 8), domain=LAST, blocksize=2), [(F32, (1, 4, 6, 2))]),
     (call("SpaceToDepth", real(1, 4, 6, 2), domain=LAST, blocksize=2), [(F32, (1, 2, 3, 8))]),
 ]  # fmt: skip

@@ -22,7 +22,6 @@ from onnx_aiwq.symbolic import (
     Dim,
     Formula,
     UndecidableError,
-    _bounds,
     at_least,
     at_most,
     evaluated,
@@ -30,6 +29,7 @@ from onnx_aiwq.symbolic import (
     simplified,
     symbol,
 )
+from onnx_aiwq.symbolic.bounds import bounds as bounds_of
 
 NAMES = ("a", "b", "c")
 ODD_NAMES = (
@@ -100,7 +100,7 @@ def test_the_text_of_a_formula_is_the_formula(pair: Pair) -> None:
 @given(EXPRESSIONS)
 def test_bounds_hold_for_all_values(pair: Pair) -> None:
     formula, plain = pair
-    low, high = _bounds(formula)
+    low, high = bounds_of(formula)
     found = [plain(values) for values in POINTS]
     assert low is None or low <= min(found)
     assert high is None or high >= max(found)
@@ -137,7 +137,7 @@ def test_bounds_hold_for_all_values(pair: Pair) -> None:
     ids=str,
 )
 def test_bounds(formula: Dim, bounds: tuple[int | None, int | None]) -> None:
-    assert _bounds(formula) == bounds
+    assert bounds_of(formula) == bounds
 
 
 COMPARISONS = (operator.lt, operator.le, operator.gt, operator.ge)

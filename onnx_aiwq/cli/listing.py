@@ -52,7 +52,7 @@ def rules(
     output: opt.Output = None,
 ) -> None:
     """List cost rules, or explain one."""
-    from onnx_aiwq.operations.registry import all_rules
+    from onnx_aiwq.operations.registry import all_rules, all_uncountable
     from onnx_aiwq.render.listing import rule_rows, rule_text, write_rows
 
     opt.choose("--format", form, opt.FORMATS)
@@ -66,6 +66,9 @@ def rules(
         rule for rule in known if op.casefold() in (rule.op_type.casefold(), f"{rule.domain}.{rule.op_type}".casefold())
     ]
     if not found:
+        for (domain, op_type), why in all_uncountable().items():
+            if op.casefold() in (op_type.casefold(), f"{domain}.{op_type}".casefold()):
+                raise PolicyError(f"no cost rule for {op!r}, which cannot be counted: {why}")
         near = suggestion(op, {rule.op_type for rule in known})
         raise PolicyError(f"no cost rule for {op!r};{near} `aiwq rules` lists all")
     write(rule_text(found, form, table_width()), output)

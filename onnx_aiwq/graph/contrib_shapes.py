@@ -1,4 +1,7 @@
-"""Shapes of onnxruntime's own operators that are no variant of a standard one: positions, spectra, texts, decoding."""
+"""Shapes of operators that onnxruntime knows alone and that are no variant of a standard one.
+
+Positions, spectra, texts, decoding, and what ONNX dropped with opset 10.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,30 @@ _MS = "com.microsoft"
 _TYPES = onnx.TensorProto
 
 
+def _attention_lstm(facts: Facts) -> Sequence[OutputShape]:
+    shape, recurrence = facts.shape(0), facts.shape(2)
+    if shape is None or recurrence is None:
+        return []
+    steps, batch, _ = shape
+    directions, _, hidden = recurrence
+    state = Typed(facts.number(0), (directions, batch, hidden))
+    return [Typed(facts.number(0), (steps, directions, batch, hidden)), state, state]
+
+
 def _bifurcation(facts: Facts) -> Sequence[OutputShape]:
     source, current = facts.shape(0), facts.shape(1)
     most = None if source is None or current is None else current[0] + source[0] + 1
     return [Typed(_TYPES.INT64, (Open(most if isinstance(most, int) else None),)), Typed(_TYPES.INT64, ())]
+
+
+def _crop(facts: Facts) -> Sequence[OutputShape]:
+    """An image without its borders (left, top, right, bottom); a scale gives height and width instead."""
+    shape, scale = facts.shape(0), facts.attributes.get("scale")
+    if shape is None:
+        return []
+    left, top, right, bottom = facts.attributes.get("border") or (0, 0, 0, 0)
+    height, width = scale or (shape[2] - top - bottom, shape[3] - left - right)
+    return [Typed(facts.number(0), (*shape[:2], height, width))]
 
 
 def _crop_and_resize(facts: Facts) -> Sequence[OutputShape]:
@@ -97,8 +120,19 @@ def _signal(facts: Facts) -> Sequence[OutputShape]:
     return [] if shape is None else [Typed(facts.number(0), (*shape[:-2], 2 * (shape[-2] - 1)))]
 
 
+def _like_first(facts: Facts) -> Sequence[OutputShape]:
+    return facts.inputs[:1]
+
+
 def _hash(facts: Facts) -> Sequence[OutputShape]:
     return [Typed(_TYPES.UINT32 if facts.attributes.get("positive", 1) else _TYPES.INT32, facts.shape(0))]
+
+
+def _quantized_embedding(facts: Facts) -> Sequence[OutputShape]:
+    ids, words = facts.shape(0), facts.shape(2)
+    if ids is None or words is None:
+        return []
+    return [Typed(_TYPES.FLOAT, (*ids, words[1])), Typed(_TYPES.INT32, ids[:1])]
 
 
 def _range(facts: Facts) -> Sequence[OutputShape]:
@@ -114,6 +148,14 @@ def _position_bias(facts: Facts) -> Sequence[OutputShape]:
     if table is None:
         return []
     return [Typed(facts.number(0), (1, table[1], query[0] if query else Open(), key[0] if key else Open()))]
+
+
+def _sparse_product(facts: Facts) -> Sequence[OutputShape]:
+    left, right, given = facts.shape(0), facts.shape(1), facts.attributes
+    if left is None or right is None or len(left) != 2 or len(right) != 2:
+        return []
+    rows, columns = left[1 if given.get("transA") else 0], right[0 if given.get("transB") else 1]
+    return [Typed(facts.number(1), (rows, columns))]
 
 
 def _tokens(facts: Facts) -> Sequence[OutputShape]:
@@ -150,6 +192,13 @@ def _word_embedding(facts: Facts) -> Sequence[OutputShape]:
 
 
 RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
+    ("", "Affine"): _like_first,
+    ("", "Crop"): _crop,
+    ("", "ImageScaler"): _like_first,
+    ("", "ParametricSoftplus"): _like_first,
+    ("", "Scale"): _like_first,
+    ("", "ScaledTanh"): _like_first,
+    (_MS, "AttnLSTM"): _attention_lstm,
     (_MS, "BifurcationDetector"): _bifurcation,
     (_MS, "CropAndResize"): _crop_and_resize,
     (_MS, "DecoderAttention"): _decoder_attention,
@@ -163,9 +212,12 @@ RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
     (_MS, "Irfft"): _signal,
     (_MS, "IsAllFinite"): _all_finite,
     (_MS, "MurmurHash3"): _hash,
+    (_MS, "QEmbedLayerNormalization"): _quantized_embedding,
     (_MS, "Range"): _range,
     (_MS, "RelativePositionBias"): _position_bias,
     (_MS, "Rfft"): _spectrum,
+    (_MS, "SampleOp"): _like_first,
+    (_MS, "SparseToDenseMatMul"): _sparse_product,
     (_MS, "Tokenizer"): _tokens,
     (_MS, "TorchEmbedding"): _embedding,
     (_MS, "UnfoldTensor"): _unfold,

@@ -94,7 +94,7 @@ class Entry:
             self.value.const_value = ir.tensor(data, dtype=self.value.dtype, name=self.value.name)
 
 
-def typed_entry(name: str, dtype: int, shape: Sequence[int] | None, *, constant: bool = False) -> Entry:
+def typed_entry(name: str, dtype: int, shape: Sequence[Dim] | None, *, constant: bool = False) -> Entry:
     """A tensor of which type and shape are known, and nothing else."""
     value = ir.Value(
         name=name,

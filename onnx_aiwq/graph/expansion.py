@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 
 from onnx_aiwq.graph.entries import Entry, known_entry, typed_entry
-from onnx_aiwq.graph.loops import RUNNERS
 from onnx_aiwq.graph.shapes import ShapeEngine, onnx_type, schema_of
 from onnx_aiwq.graph.symbols import Symbols
 from onnx_aiwq.graph.walk import Place, Walk
@@ -18,12 +17,7 @@ from onnx_aiwq.vocabulary import Operator, Tensor
 
 
 def expand(operator: Operator) -> tuple[Operator, ...] | None:
-    """The operators of the function body for one call, times the repeats of the operator; None without a body.
-
-    A container whose subgraphs are walked (SequenceMap) has no other parts than those.
-    """
-    if operator.domain == "" and operator.op_type in RUNNERS:
-        return ()
+    """The operators of the function body for one call, times the repeats of the operator; None without a body."""
     schema = schema_of(operator.domain, operator.op_type, operator.version)
     if schema is None or not (schema.has_function or schema.has_context_dependent_function):
         return None

@@ -66,11 +66,11 @@ def _array(info: onnx.ValueInfoProto, value: ArrayLike) -> NDArray[Any]:
         ) from error
 
 
-def _tensor_type(kind: onnx.TypeProto) -> onnx.TypeProto.Tensor:
-    """The type of the tensors in a sequence or an optional; that of a tensor itself."""
+def _tensor_type(kind: onnx.TypeProto) -> onnx.TypeProto.Tensor | onnx.TypeProto.SparseTensor:
+    """The type of the tensors in a sequence or an optional; that of a tensor itself, sparse or not."""
     while kind.WhichOneof("value") in ("sequence_type", "optional_type"):
         kind = getattr(kind, kind.WhichOneof("value")).elem_type
-    return kind.tensor_type
+    return kind.sparse_tensor_type if kind.HasField("sparse_tensor_type") else kind.tensor_type
 
 
 def _bind_by_shape(option: str, info: onnx.ValueInfoProto, shape: Sequence[int], symbols: Symbols) -> None:
@@ -128,7 +128,7 @@ def _input_entry(
         ]
     elif given is not None:
         dims = [int(size) for size in given]
-    if info.type.WhichOneof("value") != "tensor_type":
+    if info.type.WhichOneof("value") not in ("tensor_type", "sparse_tensor_type"):
         return typed_value(info.name, info.type, dims)
     entry = typed_entry(info.name, tensor_type.elem_type, dims)
     if value is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.vocabulary import Operator, Tensor
@@ -21,41 +22,55 @@ def peak_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
     Returns:
         None where the size of an activation is not known.
     """
-    owner: dict[str, str] = {}
-    size_bytes: dict[str, int | None] = {}
-    last_use: dict[str, int] = {}
-
-    def own(tensor: Tensor, root: str) -> None:
-        owner[tensor.name] = root
-        size_bytes.setdefault(root, tensor.size_bytes)
-
+    lives = _Lifetimes()
     for tensor in graph.inputs:
-        own(tensor, tensor.name)
-        last_use[tensor.name] = -1
-    made: list[list[str]] = []
+        lives.own(tensor, tensor.name, -1)
     order = {operator.name: index for index, operator in enumerate(graph.operators)}
+    made: list[list[str]] = []
     for index, operator in enumerate(graph.operators):
         first = operator.input(0)
-        shared = owner.get(first.name) if first is not None and is_view(operator) else None
+        shared = lives.owner.get(first.name) if first is not None and is_view(operator) else None
         new = [tensor for tensor in operator.outputs if tensor is not None and not tensor.constant]
         for tensor in new:
-            own(tensor, shared or tensor.name)
-            root = owner[tensor.name]
-            last_use[root] = max(last_use.get(root, index), index)
-        made.append([tensor.name for tensor in new if owner[tensor.name] == tensor.name])
+            lives.own(tensor, shared or tensor.name, index)
+        made.append([tensor.name for tensor in new if lives.owner[tensor.name] == tensor.name])
         for read in operator.inputs:
-            if read is not None and read.name in owner:
-                last_use[owner[read.name]] = index
+            if read is not None:
+                lives.use(read, index)
         # Subgraphs hand what they made to their container, which does not name it among its inputs.
         for _, consumer, data in graph.dag.out_edges(operator.name, data=True):
             for flowing in data["tensors"]:
-                if flowing.name in owner:
-                    root = owner[flowing.name]
-                    last_use[root] = max(last_use[root], order[consumer])
+                lives.use(flowing, order[consumer])
     for tensor in graph.outputs:
-        if tensor.name in owner:
-            last_use[owner[tensor.name]] = len(graph.operators)
-    return _sweep([tensor.name for tensor in graph.inputs], made, last_use, size_bytes)
+        lives.use(tensor, len(graph.operators))
+    return _sweep([tensor.name for tensor in graph.inputs], made, lives.last_use, lives.size_bytes)
+
+
+@dataclass
+class _Lifetimes:
+    """Who owns the memory of each activation, how large it is, and which operator is the last that needs it.
+
+    Attributes:
+        owner: tensor -> tensor whose memory it is in; a view is in that of what it shows.
+        size_bytes: of each owner.
+        last_use: of each owner, position in the execution order; -1 before the first operator.
+    """
+
+    owner: dict[str, str] = field(default_factory=dict)
+    size_bytes: dict[str, int | None] = field(default_factory=dict)
+    last_use: dict[str, int] = field(default_factory=dict)
+
+    def own(self, tensor: Tensor, root: str, index: int) -> None:
+        """A tensor that an operator makes in memory of its own, or in that of another."""
+        self.owner[tensor.name] = root
+        self.size_bytes.setdefault(root, tensor.size_bytes)
+        self.last_use[root] = max(self.last_use.get(root, index), index)
+
+    def use(self, tensor: Tensor, index: int) -> None:
+        """An operator that reads a tensor; what is no activation is left alone."""
+        root = self.owner.get(tensor.name)
+        if root is not None:
+            self.last_use[root] = max(self.last_use[root], index)
 
 
 def _sweep(

@@ -18,6 +18,7 @@ _TYPES = onnx.TensorProto
 
 # Operator -> domain, name and version of the operator that gives it its shape, and how many inputs that reads.
 STANDARD: dict[tuple[str, str], tuple[str, str, int, int]] = {
+    ("", "DynamicSlice"): ("", "Slice", 10, 4),
     (_MS, "BiasSoftmax"): ("", "Softmax", 13, 1),
     (_MS, "ComplexMul"): ("", "Add", 14, 2),
     (_MS, "ComplexMulConj"): ("", "Add", 14, 2),
@@ -234,6 +235,8 @@ def _depth_to_space(sign: int) -> Callable[[Facts], Sequence[OutputShape]]:
 
 
 RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
+    ("", "MemcpyFromHost"): _like(0),
+    ("", "MemcpyToHost"): _like(0),
     (_MS, "BiasDropout"): _dropout,
     (_MS, "BitmaskBiasDropout"): _bitmask_dropout,
     (_MS, "BitmaskDropout"): _bitmask_dropout,
@@ -260,6 +263,10 @@ RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
     (_BLOCKED, "ReorderInput"): _reorder_input,
     (_BLOCKED, "ReorderOutput"): _reorder_output,
     (_BLOCKED, "Upsample"): _blocked_upsample,
+    (_LAST, "AveragePool"): _channels_last_pool,
+    (_LAST, "Conv"): _channels_last_conv,
     (_LAST, "DepthToSpace"): _depth_to_space(1),
+    (_LAST, "LpPool"): _channels_last_pool,
+    (_LAST, "MaxPool"): _channels_last_pool,
     (_LAST, "SpaceToDepth"): _depth_to_space(-1),
 }

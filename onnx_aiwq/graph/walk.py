@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_aiwq.errors import ModelError
+from onnx_aiwq.graph import decoding, loops
 from onnx_aiwq.graph.attributes import (
     GRAPH_KINDS,
     attribute_values,
@@ -25,7 +26,6 @@ from onnx_aiwq.graph.attributes import (
     without_inputs,
 )
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, Entry, known_entry, typed_entry
-from onnx_aiwq.graph.loops import RUNNERS
 from onnx_aiwq.graph.shapes import Call, ShapeEngine
 from onnx_aiwq.graph.symbols import Assumptions
 from onnx_aiwq.graph.validation import describe, ordered_nodes
@@ -38,6 +38,7 @@ MAX_OPERATORS = 5_000_000  # an exponential nest of functions ends here with an 
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ir.serde.SerdeError)
 _REASON_LENGTH = 200  # characters
 FunctionKey = tuple[str, str, str]
+_RUNNERS = {**{("", op_type): runner for op_type, runner in loops.RUNNERS.items()}, **decoding.RUNNERS}
 Entries = dict[str, Entry]
 _Mark: TypeAlias = "tuple[tuple[int, ...], dict[str, int], int, Assumptions]"
 
@@ -293,19 +294,18 @@ class Walk:
         key = (domain_of(node.domain), node.op_type, node.overload)
         if key in self._functions:
             return self._call_function(key, node, inputs, place)
-        if key[0] == "":
-            enter = RUNNERS.get(node.op_type)
-            if enter is not None:
-                return enter(self, node, inputs, entries, place)
-            if node.op_type == "Constant":
-                entry = self._constant_node(node, place)
-                if entry is not None:
-                    if math.prod(entry.shape or ()) == 1:
-                        # One number in the graph itself is a setting (an epsilon, a scale); weights are initializers.
-                        entry.origins = frozenset()
-                        self.origins.pop(entry.name, None)
-                    self.record(self.name_of(node, place), node, [], [entry], place, constant=True)
-                    return [entry]
+        enter = _RUNNERS.get(key[:2])
+        if enter is not None:
+            return enter(self, node, inputs, entries, place)
+        if key[:2] == ("", "Constant"):
+            entry = self._constant_node(node, place)
+            if entry is not None:
+                if math.prod(entry.shape or ()) == 1:
+                    # One number in the graph itself is a setting (an epsilon, a scale); weights are initializers.
+                    entry.origins = frozenset()
+                    self.origins.pop(entry.name, None)
+                self.record(self.name_of(node, place), node, [], [entry], place, constant=True)
+                return [entry]
         return self._run_operator(node, inputs, place)
 
     def _call_function(

@@ -158,3 +158,11 @@ def log_softmax_line(dtype: DType, length: int) -> Counts:
     if length == 0:
         return Counts()
     return Counts.of(dtype, add=length - 1, sub=2 * length, root=length + 1, compare=length - 1)
+
+
+def insertions(n: int, k: int) -> int:
+    """Sum over i < n of ceil(log2(min(i, k) + 1)): the bit lengths of 0, 1, ..., k-1, then n-k times that of k."""
+    k = min(k, n)
+    # Bit b is present in the bit length of every number from 2^b on.
+    growing = sum(k - (1 << bit) for bit in range(k.bit_length()) if 1 << bit < k)
+    return growing + (n - k) * k.bit_length()

@@ -9,7 +9,7 @@ from typing import Literal
 
 from onnx_aiwq.errors import ModelError, PolicyError, ShapeError
 from onnx_aiwq.graph import Graph
-from onnx_aiwq.operations.registry import Rule, find_rule
+from onnx_aiwq.operations.registry import Rule, all_uncountable, find_rule
 from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
 
 Convention = Literal["default", "paper"]
@@ -109,7 +109,7 @@ def _by_body(operator: Operator, graph: Graph, depth: int) -> tuple[Counts | Non
     """Count the parts of the ONNX function body that defines the operator, for one call."""
     parts = graph.expand(operator) if depth < _MAX_EXPANSIONS else None
     if parts is None:
-        return None, "has no cost rule and no ONNX function body"
+        return None, _reason_without_rule(operator)
     total = Counts()
     for part in parts:
         if part.constant:
@@ -123,6 +123,11 @@ def _by_body(operator: Operator, graph: Graph, depth: int) -> tuple[Counts | Non
             return None, f"{part.op_type} in its function body {reason}"
         total += counts * (part.repeats // max(operator.repeats, 1))
     return total, ""
+
+
+def _reason_without_rule(operator: Operator) -> str:
+    why = all_uncountable().get((operator.domain, operator.op_type))
+    return f"cannot be counted: {why}" if why else "has no cost rule and no ONNX function body"
 
 
 def _traffic(operator: Operator, rule: Rule | None) -> tuple[int | None, int | None]:

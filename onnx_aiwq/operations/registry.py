@@ -53,6 +53,7 @@ class Rule:
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
+_UNCOUNTABLE: dict[tuple[str, str], str] = {}
 
 
 def _register(entry: Rule) -> None:
@@ -90,6 +91,24 @@ def movement(*op_types: str, domain: str = "", since: int = 1, traffic: Traffic 
     """Register operators that move, look up or reinterpret data and cost no basic operation."""
     for op_type in op_types:
         _register(Rule(op_type, domain, since, "movement", None, traffic, why))
+
+
+def uncountable(*op_types: str, domain: str = "", why: str) -> None:
+    """Say why operators have no rule and can have none; a rule that a user registers for one wins all the same.
+
+    Raises:
+        ValueError: if an operator already has a reason.
+    """
+    for op_type in op_types:
+        if (domain, op_type) in _UNCOUNTABLE:
+            raise ValueError(f"two reasons why {domain or 'ai.onnx'}.{op_type} cannot be counted")
+        _UNCOUNTABLE[domain, op_type] = why
+
+
+def all_uncountable() -> dict[tuple[str, str], str]:
+    """(domain, operator) -> why it cannot be counted, sorted."""
+    load_rules()
+    return dict(sorted(_UNCOUNTABLE.items()))
 
 
 @functools.cache

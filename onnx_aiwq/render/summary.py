@@ -22,15 +22,15 @@ def operator_rows(report: Report) -> Iterator[tuple[str, ...]]:
     total_j = report["energy"]["joules"] or 0.0
     entries = report["by_operator"].items()
     for name, entry in sorted(entries, key=lambda item: (-(item[1]["joules"] or 0.0), -item[1]["nodes"], item[0])):
-        known = entry["unsupported"] < entry["nodes"]
+        operations = entry["basic_operations"]
         share = f"{100 * entry['joules'] / total_j:.1f} %" if total_j and entry["joules"] is not None else "unknown"
         yield (
             plain(name),
-            format_count(entry["nodes"]),
-            _count(sum(entry["basic_operations"].values()), known),
-            _count(entry["transistor_operations"], known),
-            _count(entry["macs"], known),
-            format_bytes(entry["bytes_read"] + entry["bytes_written"]),
+            _nodes(entry),
+            _count(None if operations is None else sum(operations.values())),
+            _count(entry["transistor_operations"]),
+            _count(entry["macs"]),
+            format_bytes(_bytes(entry)),
             share,
         )
 
@@ -41,16 +41,27 @@ def total_row(report: Report) -> tuple[str, ...]:
     return (
         "total (partial)" if totals["partial"] else "total",
         format_count(report["graph"]["nodes"]),
-        _count(sum(totals["basic_operations"].values()), True),
-        _count(totals["transistor_operations"], True),
-        _count(totals["macs"], True),
+        _count(sum(totals["basic_operations"].values())),
+        _count(totals["transistor_operations"]),
+        _count(totals["macs"]),
         format_bytes(totals["bytes_read"] + totals["bytes_written"]),
         "100 %" if report["energy"]["joules"] else "unknown",
     )
 
 
-def _count(value: int, known: bool) -> str:
-    if not known:
+def _nodes(entry: Mapping[str, Any]) -> str:
+    """How many nodes, and how many of them the sums of their operator leave out."""
+    nodes, unsupported = format_count(entry["nodes"]), entry["unsupported"]
+    return f"{nodes} ({format_count(unsupported)} not counted)" if 0 < unsupported < entry["nodes"] else nodes
+
+
+def _bytes(entry: Mapping[str, Any]) -> int | None:
+    read, written = entry["bytes_read"], entry["bytes_written"]
+    return None if read is None or written is None else read + written
+
+
+def _count(value: int | None) -> str:
+    if value is None:
         return "unknown"
     return str(value) if value < 10_000 else format_si(value, digits=4)
 

@@ -19,6 +19,8 @@ from onnx_aiwq.vocabulary import Counts, Operator, Tensor
 _LOOPS = frozenset({"Loop", "Scan"})
 _MAX_EXPANSIONS = 20  # function bodies within function bodies
 NO_RULE = "has no backward rule and no ONNX function body that can be differentiated"
+# A gradient passes them although what they return are integers: they stand for the floats that were rounded.
+_STRAIGHT_THROUGH = frozenset({"QuantizeLinear"})
 _LOOP_REASON = "is a loop: back-propagation through its iterations is not counted, nor is that of its body"
 
 
@@ -138,7 +140,8 @@ class _Sweep:
             if depends or self._differentiable(operator, rule, marked):
                 # What an operator without a rule makes of a gradient is unknown, so that no type ends it.
                 outputs = [tensor for tensor in operator.outputs if tensor is not None]
-                marked.update(tensor.name for tensor in outputs if tensor.dtype.is_float or rule is None)
+                carries = rule is None or operator.op_type in _STRAIGHT_THROUGH
+                marked.update(tensor.name for tensor in outputs if tensor.dtype.is_float or carries)
         return marked
 
     def _differentiable(self, operator: Operator, rule: BackwardRule | None, marked: Collection[str]) -> frozenset[int]:
@@ -305,8 +308,11 @@ def _bytes(tensors: Iterable[Tensor | None]) -> int | None:
 
 def unfolded_operator(operator: Operator, unfolded: Collection[str]) -> Operator | None:
     """The operator as training runs it where one of its constants is trained, else None."""
+    trained = [tensor is not None and tensor.constant and tensor.name in unfolded for tensor in operator.inputs]
+    if not any(trained):
+        return None
     inputs = tuple(
-        replace(tensor, constant=False) if tensor is not None and tensor.name in unfolded else tensor
-        for tensor in operator.inputs
+        replace(tensor, constant=False) if tensor is not None and unfold else tensor
+        for tensor, unfold in zip(operator.inputs, trained, strict=True)
     )
-    return None if inputs == operator.inputs else replace(operator, inputs=inputs, constant=False)
+    return replace(operator, inputs=inputs, constant=False)

@@ -15,6 +15,7 @@ from onnx import helper
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from operators import count, operator
 from oracle import Number, as_basic_operations, numbers
 
 OPSET = 22
@@ -751,3 +752,20 @@ def test_fused_matmul_nbits_by_hand() -> None:
     assert counts == Counts.of(DType.FLOAT, add=124, sub=128, mul=256, macs=128)
     with pytest.raises(ShapeError, match="'tanh'"):
         counted("MatMulNBitsMlp", [(1, 32)], (1, 2), MICROSOFT, K=32, N=2, activation="tanh")
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+@pytest.mark.parametrize(("left", "right", "flags"), [
+    ((2, 3), (3, 4), {}), ((3, 2), (3, 4), {"transA": 1}), ((2, 3), (4, 3), {"transB": 1}),
+])  # fmt: skip
+def test_sparse_product_is_at_most_the_dense_one(
+    left: tuple[int, int], right: tuple[int, int], flags: dict[str, int], alpha: float
+) -> None:
+    tally: Counter[str] = Counter()
+    product = np.matmul(numbers((2, 3), tally), numbers((3, 4), tally))
+    if alpha != 1.0:
+        product * alpha
+    op = operator("SparseToDenseMatMul", [left, right], [(2, 4)], domain="com.microsoft", alpha=alpha, **flags)
+    counts = count(op)
+    assert counts.basic_operations() == as_basic_operations(tally)
+    assert counts.macs == 24

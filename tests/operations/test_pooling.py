@@ -13,6 +13,7 @@ from onnx import helper
 
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from operators import count, operator
 from oracle import Number, as_basic_operations, numbers
 
 OPSET = 22
@@ -182,10 +183,10 @@ def test_max_roi_pool_equals_bins_that_part_the_image(shape: Any, bins: Any, sca
     for region in numbers((2, 4), tally):
         corners = [corner * scale if scale != 1.0 else corner for corner in region]
         assert all(corner >= math.floor(corner.value) for corner in corners)
-        for low, high, count in [(corners[0], corners[2], bins[1]), (corners[1], corners[3], bins[0])]:
+        for low, high, number in [(corners[0], corners[2], bins[1]), (corners[1], corners[3], bins[0])]:
             size = high - low + 1
             size = size if size > 1 else Number(1, tally)
-            assert (size / count).value > 0
+            assert (size / number).value > 0
         for channel in x[0]:
             rows = [k * shape[2] // bins[0] for k in range(bins[0] + 1)]
             columns = [k * shape[3] // bins[1] for k in range(bins[1] + 1)]
@@ -301,3 +302,11 @@ def test_max_pool_with_mask_by_hand() -> None:
         "MaxpoolWithMask", [(1, 2, 4, 4), (1, 2, 4, 4)], (1, 2, 2, 2), "com.microsoft", kernel_shape=(2, 2)
     )
     assert counts == Counts.of(F32, compare=32 + 24)
+
+
+@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool", "LpPool"])
+def test_the_place_of_the_channels_changes_no_count(op_type: str) -> None:
+    kernel = {"kernel_shape": (2, 2), "strides": (2, 2)}
+    first = count(operator(op_type, [(1, 3, 8, 8)], [(1, 3, 4, 4)], **kernel))
+    last = count(operator(op_type, [(1, 8, 8, 3)], [(1, 4, 4, 3)], domain="com.ms.internal.nhwc", **kernel))
+    assert first == last != Counts()

@@ -12,7 +12,8 @@ import pytest
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.registry import find_rule
-from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
+from onnx_aiwq.vocabulary import BasicOp, Counts, DType, Operator, Tensor
+from operators import count, operator
 from oracle import Number, as_basic_operations, numbers
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -428,3 +429,69 @@ def test_dynamic_quantize_lstm_by_hand() -> None:
     assert counts == expected
     shifted = quantised_lstm_counts((2, 1, 3, 4), 1, False, np.ones(1, np.float32), point=3)
     assert shifted == expected + Counts.of(WHOLE, sub=7 * 16)
+
+
+def attention_lstm(
+    sizes: tuple[int, int, int, int], memory: tuple[int, int, int], layer: int | None, directions: int
+) -> Counter[str]:
+    """AttnLSTM step by step: the cell sees [x, attention], then its state looks the memory through."""
+    tally: Counter[str] = Counter()
+    steps, batch, width, hidden = sizes
+    length, depth, size = memory
+    state_size = depth if layer is None else layer
+    chosen = functions(list(DEFAULTS["LSTM"]), False, [], [])
+    for _ in range(directions):
+        w, r = numbers((4 * hidden, width + state_size), tally), numbers((4 * hidden, hidden), tally)
+        for _ in range(batch):
+            values = numbers((length, depth), tally)
+            keys = np.matmul(values, numbers((depth, size), tally))
+            h, c, attention = (numbers((n,), tally) for n in (hidden, hidden, state_size))
+            for _ in range(steps):
+                x = np.concatenate([numbers((width,), tally), attention])
+                h, c = lstm_step(x, h, c, w, r, None, None, chosen, False, False)
+                query = np.matmul(h, numbers((hidden, size), tally))
+                scores = [np.add.reduce(numbers((size,), tally) * chosen[1](key + query)) for key in keys]
+                top = scores[0]
+                for score in scores[1:]:
+                    top = score if score > top else top
+                powers = np.array([(score - top).exp() for score in scores], dtype=object)
+                weights = powers / np.add.reduce(powers)
+                context = np.matmul(weights, values)
+                attention = context
+                if layer is not None:
+                    joined = np.concatenate([h, context])
+                    attention = np.matmul(joined, numbers((hidden + depth, layer), tally))
+    return tally
+
+
+def attention_lstm_inputs(
+    sizes: tuple[int, int, int, int], memory: tuple[int, int, int], layer: int | None, directions: int
+) -> list[Any]:
+    steps, batch, width, hidden = sizes
+    length, depth, size = memory
+    state_size = depth if layer is None else layer
+    inputs: list[Any] = [(steps, batch, width), (directions, 4 * hidden, width + state_size)]
+    inputs += [(directions, 4 * hidden, hidden), *[None] * 5, (directions, hidden, size), (directions, depth, size)]
+    inputs += [(directions, size), (batch, length, depth), (batch,)]
+    return inputs if layer is None else [*inputs, (directions, depth + hidden, layer)]
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize(
+    ("sizes", "memory", "layer"),
+    [((2, 1, 3, 4), (3, 2, 5), None), ((2, 3, 1, 2), (4, 3, 2), 3), ((1, 1, 2, 1), (2, 1, 1), None)],
+)
+def test_attention_lstm_equals_its_equations(
+    sizes: tuple[int, int, int, int], memory: tuple[int, int, int], layer: int | None, directions: int
+) -> None:
+    inputs = attention_lstm_inputs(sizes, memory, layer, directions)
+    counts = count(operator("AttnLSTM", inputs, [None], domain="com.microsoft", hidden_size=sizes[3]))
+    expected = as_basic_operations(attention_lstm(sizes, memory, layer, directions))
+    assert counts.basic_operations() == expected
+
+
+def test_attention_lstm_by_hand() -> None:
+    inputs = attention_lstm_inputs((1, 1, 2, 1), (2, 1, 1), None, 1)
+    counts = count(operator("AttnLSTM", inputs, [None], domain="com.microsoft", hidden_size=1))
+    assert counts.macs == 4 * 4 + 2 + 1 + 2 + 2
+    assert counts.total(BasicOp.MUL) == 23 + 3 + 2 + 2

@@ -775,6 +775,10 @@ SAME_KIND = {
 }
 
 
+# No derivative that differences could confirm: see `test_straight_through`.
+ESTIMATED = {"QuantizeLinear", "DequantizeLinear"}
+
+
 def test_every_backward_rule_is_tested() -> None:
     computing = {rule.op_type for rule in all_backward_rules() if not rule.stops and not rule.domain}
-    assert computing - BY_NAME - SAME_KIND == set()
+    assert computing - BY_NAME - SAME_KIND - ESTIMATED == set()

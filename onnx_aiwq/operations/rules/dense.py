@@ -56,6 +56,7 @@ def _activation(op: Operator, results: int) -> Counts:
 
 @rule("Conv", family="dense")
 @rule("NhwcConv", family="dense", domain="com.microsoft")
+@rule("Conv", family="dense", domain="com.ms.internal.nhwc")
 def conv(op: Operator) -> Counts:
     """Convolution: one dot product over input channels and taps for each output element.
 
@@ -196,6 +197,30 @@ def fused_matmul(op: Operator) -> Counts:
     scaled = results if op.attributes.get("alpha", 1.0) != 1.0 else 0
     products = dot_products(operand_types(op.input(0), op.input(1)), results, left[axis])
     return products + Counts.of(dtype_of(op.input(0)), mul=scaled) + _activation(op, results)
+
+
+@rule("SparseToDenseMatMul", family="dense", domain="com.microsoft")
+def sparse_matmul(op: Operator) -> Counts:
+    """Product of a sparse and a dense matrix, counted as if the first were dense (upper bound).
+
+    Equation:
+        Y[m, n] = alpha * sum over k of A'[m, k] * B'[k, n], A sparse
+    Basic operations:
+        Only the data knows how many elements of A are there: all count. Per output element K mul and K - 1 add; 1 mul
+        more where alpha is not 1; MACs = K per output element.
+    Not counted:
+        Transpositions and indices.
+    Example:
+        A[2, 3] sparse, B[3, 4]: mul = MACs = 24, add = 16; with alpha 0.5 mul = 32.
+    Reference:
+        Contrib operators: SparseToDenseMatMul.
+    """
+    left, right = shape_of(op.input(0), "the sparse matrix"), shape_of(op.input(1), "the dense matrix")
+    rows, length = left[::-1] if op.attributes.get("transA") else left
+    results = rows * right[-2 if op.attributes.get("transB") else -1]
+    dtype = dtype_of(op.input(1))
+    scaled = results if op.attributes.get("alpha", 1.0) != 1.0 else 0
+    return dot_products((dtype, dtype), results, length) + Counts.of(dtype, mul=scaled)
 
 
 def _gemm(op: Operator) -> Counts:

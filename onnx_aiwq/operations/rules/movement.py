@@ -17,7 +17,7 @@ movement(
     why="Reads the dimensions of its input, which are known without its elements.",
 )
 movement(
-    *("If", "Loop", "Scan"),
+    *("If", "Loop", "Scan", "SequenceMap"),
     traffic="view",
     why="A container: the nodes of its bodies are counted as nodes of their own, with their branch or trip count.",
 )

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from onnx_aiwq.errors import ShapeError
-from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, product_types, sigmoid, softplus, tanh
+from onnx_aiwq.operations.arithmetic import (
+    dot_products,
+    dtype_of,
+    product_types,
+    sigmoid,
+    softmax_line,
+    softplus,
+    tanh,
+)
 from onnx_aiwq.operations.registry import rule, shape_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
@@ -127,6 +135,50 @@ def _coupled_state(op: Operator, dtype: DType) -> tuple[int, Counts]:
     gates = 3 if coupled else 4
     peepholes = 0 if op.input(7) is None else gates - 1
     return gates, Counts.of(dtype, add=1 + peepholes, mul=3 + peepholes, sub=1 if coupled else 0)
+
+
+@rule("AttnLSTM", family="recurrent", domain="com.microsoft")
+def attention_lstm(op: Operator) -> Counts:
+    """Long short-term memory layer whose cell sees, beside its input, what it attended to in a memory (Bahdanau).
+
+    Equation:
+        KEYS = M MW; H, C = lstm([X, ATTN], C); ALIGN = softmax(sum(V * tanh(KEYS + H QW))); CONTEXT = ALIGN M;
+        ATTN = [H, CONTEXT] AW, without AW: ATTN = CONTEXT; M[batch, T, D], MW[D, A], QW[H, A], AW[D + H, A']
+    Basic operations:
+        The cells as in LSTM, with as many mul per gate as W and R have columns. Per direction once, per element of KEYS
+        D mul and D - 1 add. Per direction, step and sequence: H mul and H - 1 add for each of the A elements of H QW;
+        for each of T keys A add, A Tanh (mul + root + sub + add + div), A mul and A - 1 add; softmax over T keys; T mul
+        and T - 1 add for each of the D elements of CONTEXT; with AW, D + H mul and D + H - 1 add for each of its
+        columns. MACs = mul of all these products. Keys beyond memory_seq_lens count like any other (dense count).
+    Not counted:
+        Masks, joining of tensors, reversal of the sequence, copies into the outputs.
+    Example:
+        X[1, 1, 2], W[1, 4, 3], R[1, 4, 1], no B, M[1, 2, 1], A = 1, no AW: MACs = 4 * 4 + 2 + 1 + 2 + 2 = 23; mul = 23
+        + 3 + 2 (Tanh) + 2 (Tanh of the keys) = 30.
+    Reference:
+        Contrib operators: AttnLSTM. Bahdanau, Cho and Bengio, arXiv 1409.0473.
+    """
+    steps, batch, _ = shape_of(op.input(0), "the input")
+    directions, _, width = shape_of(op.input(1), "the weight")
+    hidden = shape_of(op.input(2), "the recurrence weight")[2]
+    layer = _Layer(dtype_of(op.input(0)), directions, steps * batch * hidden, width, hidden)
+    gates, state = _coupled_state(op, layer.dtype)
+    cell = layer.gates(gates, biased=op.input(3) is not None) + state
+    cells = layer.total(op, cell, ("Sigmoid", "Tanh", "Tanh"), (gates - 1, 1, 1))
+    return cells + _attended(op, layer.dtype, directions, steps * batch, hidden)
+
+
+def _attended(op: Operator, dtype: DType, directions: int, queries: int, hidden: int) -> Counts:
+    """The attention of AttnLSTM: keys once, then one query per step and sequence, in every direction."""
+    types = (dtype, dtype)
+    batch, memory, depth = shape_of(op.input(11), "the memory")
+    size = shape_of(op.input(9), "the memory layer weight")[2]
+    once = dot_products(types, batch * memory * size, depth)
+    query = dot_products(types, size, hidden) + (tanh(dtype) + Counts.of(dtype, add=1)) * (memory * size)
+    query += dot_products(types, memory, size) + softmax_line(dtype, memory) + dot_products(types, depth, memory)
+    if op.input(13) is not None:
+        query += dot_products(types, shape_of(op.input(13), "the attention layer weight")[2], depth + hidden)
+    return (once + query * queries) * directions
 
 
 @rule("GRU", family="recurrent")

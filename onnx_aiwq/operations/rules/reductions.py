@@ -6,7 +6,7 @@ as input, absent, negative, and with `noop_with_empty_axes` (n = 1). A reduction
 
 from __future__ import annotations
 
-from onnx_aiwq.operations.arithmetic import axis_index, dtype_of
+from onnx_aiwq.operations.arithmetic import axis_index, dtype_of, insertions
 from onnx_aiwq.operations.registry import rule, shape_of, size_of
 from onnx_aiwq.vocabulary import Counts, Operator
 
@@ -134,14 +134,6 @@ def reduce_log_sum(op: Operator) -> Counts:
     return Counts.of(dtype_of(op.input(0)), add=max(n - 1, 0), root=exponentials + 1) * results
 
 
-def _insertions(n: int, k: int) -> int:
-    """Sum over i < n of ceil(log2(min(i, k) + 1)): the bit lengths of 0, 1, ..., k-1, then n-k times that of k."""
-    k = min(k, n)
-    # Bit b is present in the bit length of every number from 2^b on.
-    growing = sum(k - (1 << bit) for bit in range(k.bit_length()) if 1 << bit < k)
-    return growing + (n - k) * k.bit_length()
-
-
 @rule("TopK", family="reduction")
 def top_k(op: Operator) -> Counts:
     """The k largest of every line, bounded from above: binary insertion into the sorted list of the k best so far.
@@ -163,4 +155,4 @@ def top_k(op: Operator) -> Counts:
     axis = axis_index(op.attributes.get("axis", -1), len(shape))
     n, k = shape[axis], results[axis]
     lines = size_of(op.input(0), "the input") // n if n else 0
-    return Counts.of(dtype_of(op.input(0)), compare=_insertions(n, k)) * lines
+    return Counts.of(dtype_of(op.input(0)), compare=insertions(n, k)) * lines

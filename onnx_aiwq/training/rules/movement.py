@@ -16,6 +16,12 @@ gradient_moves(
     inputs=[0],
     why="Every element went to one place at most: its gradient comes back from there, or is zero.",
 )
+gradient_moves(
+    *("QuantizeLinear", "DequantizeLinear"),
+    inputs=[0],
+    why="Straight-through estimator: the gradient passes a pair of them as if nothing were rounded, and is zero where "
+    "the forward pass saturated, which it saved. Scales and zero points are not trained.",
+)
 gradient_moves("Identity", "Concat", why="Every element went to one place: its gradient comes back from there.")
 gradient_moves(
     *("Split", "Slice", "CenterCropPad"),

@@ -1,0 +1,49 @@
+"""Operators that no rule can count, each with its reason: a report names it instead of a number."""
+
+from __future__ import annotations
+
+from onnx_aiwq.operations.registry import uncountable
+
+uncountable(
+    "ImageDecoder",
+    why="what decoding costs depends on the format and on the bytes of the image, not on any shape",
+)
+uncountable(
+    "Gradient",
+    domain="ai.onnx.preview.training",
+    why="it stands for a program that a training framework derives, and no runtime has it; --level training counts a "
+    "backward pass",
+)
+uncountable(
+    *("EPContext", "Snpe"),
+    domain="com.microsoft",
+    why="it holds a graph that a vendor's compiler has turned into bytes of its own format; analyze the model that it "
+    "was compiled from",
+)
+uncountable(
+    *("DisentangledAttention_TRT", "EfficientNMS_TRT", "MultilevelCropAndResize_TRT", "PyramidROIAlign_TRT"),
+    why="it names a plugin of TensorRT, which alone defines and runs it",
+)
+uncountable(
+    *("QuantizeBFP", "DequantizeBFP"),
+    domain="com.microsoft",
+    why="its block format is a number that only the accelerator of its author interprets, and onnxruntime has no "
+    "kernel for it",
+)
+uncountable(
+    *("GRUUnit", "GivenTensorFill"),
+    why="it was an experiment of the first opsets that neither ONNX nor onnxruntime kept",
+)
+uncountable(
+    *("BatchNormalization", "ConvTranspose", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GridSample"),
+    *("InstanceNormalization", "LRN", "MaxUnpool", "QLinearAveragePool", "QLinearConvTranspose", "Resize"),
+    domain="com.ms.internal.nhwc",
+    why="onnxruntime makes it within a session for an accelerator, and it has no rule yet; analyze the model that "
+    "onnxruntime was given",
+)
+uncountable(
+    *("DynamicSparseAttention", "PackedSparseAttentionIndexer", "QOrderedAttention", "QOrderedLongformerAttention"),
+    *("SparseAttentionIndexer", "SparsePagedAttention"),
+    domain="com.microsoft",
+    why="it runs in builds of onnxruntime for an accelerator alone, and it has no rule yet",
+)
