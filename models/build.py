@@ -351,7 +351,7 @@ def table(files: list[str]) -> str:
         opset = next(entry.version for entry in model.opset_import if entry.domain == "")
         elements = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
         size_kb = path.stat().st_size / 1000
-        lines.append(f"| `{path.name}` | {opset} | {len(model.graph.node)} | {elements:,} | {size_kb:.0f} |")
+        lines.append(f"| `{file}.onnx` | {opset} | {len(model.graph.node)} | {elements:,} | {size_kb:.0f} |")
     return "\n".join(lines)
 
 
