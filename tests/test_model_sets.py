@@ -22,6 +22,7 @@ sets: Any = importlib.import_module("sets")
 weights: Any = importlib.import_module("weights")
 
 FLOAT = [network for network in sets.networks() if network.form is None and network.file.parent != MODELS]
+SHORT = {"sequence": 16}  # text is as well counted on less of it
 MASKED = 1e38
 SMALLEST_NORMAL = np.finfo(np.float32).tiny
 
@@ -42,7 +43,7 @@ PUBLISHED: dict[str, tuple[float, float | None]] = {
     "mobilenet-v1": (4.2e6, 0.569e9),
     "mobilevit-small": (5.6e6, 2.0e9),
     "poolformer-s12": (11.9e6, 1.8e9),
-    "se-resnet50": (28.1e6, 3.87e9),
+    "se-resnet50": (28.1e6, None),  # its MACs are given for the older ResNet-50, which strides in 1x1 convolutions
     "albert-base": (11.7e6, None),
     "bert-mini": (11.2e6, None),
     "bert-small": (28.8e6, None),
@@ -70,10 +71,12 @@ def test_every_file_is_listed_in_one_set() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("network", FLOAT, ids=lambda network: network.name)
 def test_counts_equal_the_run_and_activations_are_healthy(network: Any) -> None:
-    model, feeds = network.model(), network.inputs()
+    model = network.model()
+    bindings = {name: SHORT.get(name, size) for name, size in network.bindings.items()}
+    feeds = weights.example_inputs(model, bindings)
     results = run_all_nodes(model, feeds)
     macs = macs_from_run(model, seen_of(model, feeds, results))
-    graph = load(network.file, bind=network.bindings)
+    graph = load(network.file, bind=bindings)
     costs = count_graph(graph)
     assert [cost.reason for cost in costs if cost.status is Status.UNSUPPORTED] == []
     assert sum(cost.counts.macs for cost in costs if cost.counts is not None) == macs
@@ -82,7 +85,8 @@ def test_counts_equal_the_run_and_activations_are_healthy(network: Any) -> None:
     assert [output.name for output in model.graph.output if not np.isfinite(results[output.name]).all()] == []
     floats = {name: np.abs(array) for name, array in results.items() if array.dtype == np.float32}
     assert [name for name, size in floats.items() if np.isnan(size).any()] == []
-    # What a mask hides is minus infinity or the lowest number. Subnormal numbers slow arithmetic; Swin's own mask of -100 makes some.
+    # What a mask hides is minus infinity or the lowest number. Subnormal numbers slow arithmetic; Swin's own mask of
+    # -100 makes some.
     finite = [size[size < MASKED] for size in floats.values()]
     assert max(size.max(initial=0) for size in finite if size.size) < 1e6
     subnormal = sum(int(((size > 0) & (size < SMALLEST_NORMAL)).sum()) for size in finite)

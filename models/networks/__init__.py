@@ -1,4 +1,4 @@
-"""Architectures for validation, in two sets that share no family; `build.py` exports them.
+"""Architectures for validation, in two sets without a network in common; `build.py` exports them.
 
 What is in `HELD_OUT` judges the energy model and takes no part in its design; `DEVELOPMENT` may be looked at.
 """
