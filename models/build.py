@@ -2,11 +2,12 @@
 
     python models/build.py            # all files
     python models/build.py bert-base  # the files whose name starts so
+    python models/build.py held-out/  # one of the sets for validation
     python models/build.py --list     # what there is
     python models/build.py --table    # the table of the README, from the files on disk
 
-Needs the extra `models` (torch, transformers, onnxscript, onnxruntime). Nothing is downloaded: every network is built
-from its published configuration with seeded random weights, and the skeleton drops the weights anyway.
+Needs the extra `models` (torch, torchvision, transformers, onnxscript, onnxruntime). Nothing is downloaded: every
+network is built from its published configuration with seeded random weights, and the skeleton drops the weights anyway.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,17 @@ import numpy as np
 import onnx
 import torch
 import transformers
+from networks import DEVELOPMENT, HELD_OUT, TRACED
+from networks.network import (
+    IMAGE_AXES,
+    TEXT_AXES,
+    Decoder,
+    Encoder,
+    Fields,
+    Network,
+    image_network,
+    token_ids,
+)
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from skeleton import strip_weights
@@ -36,60 +47,6 @@ SEED = 20240613
 TORCHSCRIPT_OPSET = 17
 DYNAMO_OPSET = 20
 CALIBRATION_BATCHES = 4
-
-Axes = Mapping[str, Mapping[int, str]]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A module ready to export: example inputs in the order of `forward`, names of outputs and of dynamic axes.
-
-    `dynamo_fixes` names the axes that `torch.export` cannot keep dynamic; they get the size of the example.
-    """
-
-    module: nn.Module
-    inputs: Mapping[str, Tensor]
-    outputs: tuple[str, ...]
-    dynamic_axes: Axes
-    dynamo_fixes: frozenset[str] = frozenset()
-
-
-class Fields(nn.Module):
-    """A transformers model that returns the named fields of its result as a plain tuple, which both exporters take."""
-
-    def __init__(self, model: nn.Module, fields: tuple[str, ...]) -> None:
-        super().__init__()
-        self.model = model
-        self.fields = fields
-
-    def select(self, **inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run the model and pick the fields."""
-        result = self.model(**inputs)
-        return tuple(getattr(result, field) for field in self.fields)
-
-
-class Encoder(Fields):
-    """Text with segment ids, as BERT takes it."""
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
-        """All three are int64 [batch, sequence]."""
-        return self.select(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-
-
-class Decoder(Fields):
-    """Text without segments, as GPT-2 takes it."""
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        """Both are int64 [batch, sequence]."""
-        return self.select(input_ids=input_ids, attention_mask=attention_mask)
-
-
-class Vision(Fields):
-    """Images."""
-
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """Float32 [batch, 3, height, width]."""
-        return self.select(pixel_values=pixel_values)
 
 
 class Speech(Fields):
@@ -158,15 +115,6 @@ def double_convolution(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-TEXT_AXES = {0: "batch", 1: "sequence"}
-IMAGE_AXES = {0: "batch"}
-
-
-def token_ids(batch: int = 2, sequence: int = 16) -> Tensor:
-    """Random token ids below 100, int64 [batch, sequence]."""
-    return torch.randint(0, 100, (batch, sequence))
-
-
 def bert_base() -> Network:
     """BERT base uncased: 12 layers, hidden 768, 12 heads, vocabulary 30522 (`transformers.BertModel`)."""
     module = Encoder(transformers.BertModel(transformers.BertConfig()), ("last_hidden_state", "pooler_output"))
@@ -208,12 +156,6 @@ def whisper_tiny() -> Network:
     axes = dict.fromkeys(("decoder_input_ids", "decoder_attention_mask", "logits"), TEXT_AXES)
     axes["input_features"] = {0: "batch"}
     return Network(module, inputs, ("logits",), axes)
-
-
-def image_network(model: nn.Module, output: str, output_axes: Mapping[int, str] = IMAGE_AXES) -> Network:
-    """Wrap a transformers vision model with 224 x 224 images and a dynamic batch."""
-    inputs = {"pixel_values": torch.randn(2, 3, 224, 224)}
-    return Network(Vision(model, (output,)), inputs, (output,), {"pixel_values": IMAGE_AXES, output: output_axes})
 
 
 def vit_base() -> Network:
@@ -284,10 +226,10 @@ def export_torchscript(network: Network, path: Path) -> None:
 
 def export_dynamo(network: Network, path: Path) -> None:
     """Export with the dynamo exporter (`torch.export`)."""
-    shapes = {
-        name: {i: axis for i, axis in network.dynamic_axes[name].items() if axis not in network.dynamo_fixes}
+    shapes = tuple(
+        {i: axis for i, axis in network.dynamic_axes.get(name, {}).items() if axis not in network.dynamo_fixes}
         for name in network.inputs
-    }
+    )
     with torch.no_grad():
         torch.onnx.export(
             network.module,
@@ -369,21 +311,33 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "unet": unet,
 }
 
+SETS = {"held-out": HELD_OUT, "development": DEVELOPMENT}
+"""Folder -> networks for validation, one file each."""
+
 FILES: dict[str, Callable[[Path], None]] = {
     **{f"{name}.torchscript": partial(torchscript, factory) for name, factory in NETWORKS.items()},
     **{f"{name}.dynamo": partial(dynamo, factory) for name, factory in NETWORKS.items()},
     "mobilenet-v2.qdq-int8": partial(qdq_int8, mobilenet_v2),
     "bert-base.dynamic-int8": partial(dynamic_int8, bert_base),
+    **{
+        f"{folder}/{name}": partial(torchscript if name in TRACED else dynamo, factory)
+        for folder, networks in SETS.items()
+        for name, factory in networks.items()
+    },
 }
 
 
 def build(name: str) -> Path:
     """Export the file called `name` (without suffix), strip its weights and write the skeleton beside this script."""
-    with tempfile.TemporaryDirectory() as scratch:
-        full_path = Path(scratch) / f"{name}.onnx"
-        FILES[name](full_path)
-        skeleton = strip_weights(onnx.load(full_path), location=f"{name}.weights")
     path = FOLDER / f"{name}.onnx"
+    with tempfile.TemporaryDirectory() as scratch:
+        full_path = Path(scratch) / path.name
+        FILES[name](full_path)
+        skeleton = strip_weights(onnx.load(full_path), location=f"{path.stem}.weights")
+    if path.parent != FOLDER:
+        # The files at the top keep what the exporter declares of intermediate shapes, as a test of it.
+        del skeleton.graph.value_info[:]
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(skeleton.SerializeToString(deterministic=True))
     return path
 
@@ -397,7 +351,7 @@ def table(files: list[str]) -> str:
         opset = next(entry.version for entry in model.opset_import if entry.domain == "")
         elements = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
         size_kb = path.stat().st_size / 1000
-        lines.append(f"| `{path.name}` | {opset} | {len(model.graph.node)} | {elements:,} | {size_kb:.0f} |")
+        lines.append(f"| `{file}.onnx` | {opset} | {len(model.graph.node)} | {elements:,} | {size_kb:.0f} |")
     return "\n".join(lines)
 
 

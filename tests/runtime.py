@@ -34,11 +34,24 @@ def run_all_tensors(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -
         model: with weights; it is left as it is.
         feeds: one array per run-time input.
     """
+    return seen_of(model, feeds, run_all_nodes(model, feeds))
+
+
+def run_all_nodes(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Run a model and return every node output of its main graph, whole.
+
+    Args:
+        model: with weights; it is left as it is.
+        feeds: one array per run-time input.
+    """
     names = [output for node in model.graph.node for output in node.output if output]
+    return dict(zip(names, _session(model, names).run(names, dict(feeds)), strict=True))
+
+
+def seen_of(model: onnx.ModelProto, *arrays: Mapping[str, NDArray[Any]]) -> dict[str, Seen]:
+    """Return initializers and named arrays of a run as `macs_from_run` takes them."""
     seen = {tensor.name: _seen(onnx.numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
-    seen.update((name, _seen(array)) for name, array in feeds.items())
-    results = _session(model, names).run(names, dict(feeds))
-    seen.update((name, _seen(result)) for name, result in zip(names, results, strict=True))
+    seen.update((name, _seen(array)) for group in arrays for name, array in group.items())
     return seen
 
 
