@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from weights import example_inputs, materialize
+from onnx_aiwq.calibration.weights import example_inputs, materialize
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_aiwq.calibration import weights
 from onnx_aiwq.graph import load
 from onnx_aiwq.operations.counting import Status, count_graph
 from runtime import macs_from_run, run_all_nodes, seen_of
@@ -19,7 +20,6 @@ from runtime import macs_from_run, run_all_nodes, seen_of
 MODELS = Path(__file__).parents[1] / "models"
 sys.path.append(str(MODELS))  # the files there import one another as scripts do; last, since `build` is a package too
 sets: Any = importlib.import_module("sets")
-weights: Any = importlib.import_module("weights")
 
 FLOAT = [network for network in sets.networks() if network.form is None and network.file.parent != MODELS]
 SHORT = {"sequence": 16}  # text is as well counted on less of it

@@ -6,18 +6,17 @@ The truth is a run of the file with optimisation off (types and shapes of all te
 from __future__ import annotations
 
 import gc
-import importlib.util
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import onnx
 import pytest
 from numpy.typing import NDArray
 
+from onnx_aiwq.calibration import weights
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
 from optimised_forms import (
@@ -104,14 +103,6 @@ class Made:
     costs: tuple[NodeCost, ...]
 
 
-def _weights_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("models_weights", MODELS / "weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class Exports:
     """Exports by name, made when they are asked for; the last one alone lies on disk."""
 
@@ -139,7 +130,6 @@ def _export(name: str, path: Path) -> Export:
     if name == LAYER:
         onnx.save(fused_layer(), path)
         return Export(path, fused_layer_inputs(**SIZES), SIZES, fused_layer_macs(**SIZES))
-    weights = _weights_module()
     model = weights.materialize(MODELS / f"{name}.onnx")
     without_zeros(model)
     feeds = weights.example_inputs(model, SIZES)

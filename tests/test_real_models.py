@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
 from numpy.testing import assert_array_equal
 
+from onnx_aiwq.calibration import weights
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
 from onnx_aiwq.vocabulary import Tensor
@@ -96,21 +95,12 @@ class Measured:
     costs: tuple[NodeCost, ...]
 
 
-def _weights_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("models_weights", MODELS / "weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(
     scope="module",
     params=[pytest.param(case, id=case.file.stem, marks=[pytest.mark.slow] * case.slow) for case in CASES],
 )
 def measured(request: pytest.FixtureRequest) -> Measured:
     case: Case = request.param
-    weights = _weights_module()
     model = weights.materialize(case.file)
     tensors = run_all_tensors(model, weights.example_inputs(model, case.bind))
     outputs = {output for node in model.graph.node for output in node.output if output}
