@@ -102,6 +102,8 @@ class EnergyEstimate:
         unpriced: names of the nodes that no number here includes.
         temperature_k: of the Landauer bound, K.
         utilization: share of its powered time that the hardware does this work.
+        held_out_error: median share by which seconds of networks that took no part in the profile's fit were off; None
+            for a profile without a fit.
         notes: what a reader of the figures has to know.
 
     From `joules` to `eta_comp` all are None where nodes run and none of them has a price.
@@ -126,13 +128,15 @@ class EnergyEstimate:
     unpriced: tuple[str, ...]
     temperature_k: float = DEFAULT_TEMPERATURE_K
     utilization: float = 1.0
+    held_out_error: float | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """The ``energy`` object of the JSON report."""
         keys = (
             "hardware provider source joules joules_low joules_high seconds seconds_low seconds_high interval "
-            "compute_j data_j system_j landauer_j eta_comp temperature_k utilization"
+            "compute_j data_j system_j landauer_j eta_comp temperature_k utilization "
+            "held_out_error"
         )
         return {key: getattr(self, key) for key in keys.split()}
 
@@ -194,6 +198,7 @@ def estimate(
         unpriced=tuple(node.name for node in nodes if node.joules is None),
         temperature_k=temperature_k,
         utilization=utilization,
+        held_out_error=None if times is None else _held_out(profile),
         notes=() if times is None else _notes(times, profile),
     )
 
@@ -214,6 +219,13 @@ def _factors(profile: HardwareProfile, times: DeployedTimes | None) -> tuple[Fac
         basis=basis if watts is None else f"{basis}; watts: {watts.basis}",
     )
     return joules, seconds
+
+
+def _held_out(profile: HardwareProfile) -> float | None:
+    """Of real networks where the profile was validated on some, else of composites."""
+    found = profile.validation or {}
+    error = found.get("networks, exported: median_error", found.get("median_error"))
+    return float(error) if isinstance(error, (int, float)) else None
 
 
 def _notes(times: DeployedTimes, profile: HardwareProfile) -> tuple[str, ...]:

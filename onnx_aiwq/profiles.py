@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 import platform
 import re
 import statistics
@@ -27,6 +28,8 @@ from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import DType
 
 PROFILE_SCHEMA = "onnx_aiwq.profile/1"
+DEFAULT_ID = "amd-epyc-zen-4-vcpu-1-thread"
+"""The shipped calibration that prices models where nothing was calibrated."""
 REFERENCE_ID = "reference-cpu"
 REFERENCE_PROCESSOR = "Intel Xeon Gold 6148"
 MAX_PROFILE_BYTES = 4_000_000
@@ -231,7 +234,15 @@ class HardwareProfile(_Frozen):
 
     def to_json(self) -> str:
         """The profile as the JSON text that `read_profile` reads."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+        whole = self.model_dump(mode="json", by_alias=True)
+        kernels = whole["kernels"]
+        if kernels is None:
+            return json.dumps(whole, indent=2) + "\n"
+        # A line for each kernel: thousands of numbers one below the other would be three times the file.
+        listed, whole["kernels"] = kernels.pop("kernels"), "@"
+        rest = json.dumps({**kernels, "kernels": "@"})
+        lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in listed)
+        return json.dumps(whole, indent=2).replace('"@"', rest, 1).replace('"@"', f"[\n{lines}\n]", 1) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +271,7 @@ def list_profiles() -> list[ProfileSummary]:
 
 
 def load_profile(name_or_path: str | None = None) -> HardwareProfile:
-    """The profile of that id, full name or JSON file; None: this machine's calibrated one, else the reference.
+    """The profile of that id, full name or JSON file; None: this machine's calibrated one, else the default.
 
     Ids and names are compared without case.
 
@@ -268,7 +279,7 @@ def load_profile(name_or_path: str | None = None) -> HardwareProfile:
         ProfileError: if there is no such profile, or its file does not validate.
     """
     if name_or_path is None:
-        return calibrated_profile_of_this_machine() or reference_profile()
+        return calibrated_profile_of_this_machine() or default_profile()
     if name_or_path.casefold().endswith(".json") or "/" in name_or_path or "\\" in name_or_path:
         return read_profile(Path(name_or_path))
     wanted = name_or_path.strip().casefold()
@@ -289,8 +300,22 @@ def load_profile(name_or_path: str | None = None) -> HardwareProfile:
     )
 
 
+def default_profile() -> HardwareProfile:
+    """What prices a model where nothing was calibrated: a processor that was, elsewhere, and is labelled as such.
+
+    Seconds that were measured on another machine tell more of one's own than a datasheet does; where the package
+    comes without its calibrations, the reference is left.
+    """
+    for folder in _shipped_folders():
+        path = folder / DEFAULT_ID / "profile.json"
+        if path.is_file():
+            profile = read_profile(path)
+            return profile.model_copy(update={"name": f"{profile.name} (the default, not this machine)"})
+    return reference_profile()
+
+
 def reference_profile() -> HardwareProfile:
-    """The default where nothing was calibrated: one well documented processor's datasheet, and labelled as such."""
+    """One well documented processor's datasheet, and labelled as such."""
     profile = _datasheet_profiles()[REFERENCE_PROCESSOR]
     return profile.model_copy(
         update={"id": REFERENCE_ID, "name": f"{REFERENCE_PROCESSOR} (datasheet reference, not this machine)"}

@@ -172,6 +172,7 @@ class Report:
         lines += [
             *self.assumptions,
             *self.graph.warnings,
+            *self.energy.notes,
             *self.metrics.warnings,
             *self.carbon.warnings,
             *self.workload.notes,

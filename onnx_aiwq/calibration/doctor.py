@@ -34,7 +34,7 @@ from onnx_aiwq.calibration.meters import (
 from onnx_aiwq.errors import MeterError, ProfileError
 from onnx_aiwq.profiles import (
     calibrated_profile_of_this_machine,
-    reference_profile,
+    default_profile,
     user_profile_folder,
 )
 
@@ -221,7 +221,7 @@ def _profiles() -> dict[str, Any]:
         "writable": writable,
         "reason": reason,
         "calibrated": None if calibrated is None else {"id": calibrated.id, "source": calibrated.source},
-        "default": None if error else (calibrated or reference_profile()).id,
+        "default": None if error else (calibrated or default_profile()).id,
         "error": error,
     }
 

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _FEWEST_FOR_EFFICIENCY = 8
-_MOST_POINTS = 240
+_MOST_POINTS = 200
+_MOST_POINTS_OF_REST = 64  # of kinds that are no product: many, and a small share of the time
+_DENSE_GROUPS = frozenset({"convolution", "product", "recurrent", "attention"})
 _LENGTHS = (1.0, 2.0, 4.0, 8.0)  # in standard deviations of the features
 _NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)  # variances of log seconds
 _LINE_WEIGHT = 0.75
@@ -126,7 +128,9 @@ def fit_kernel(
     efficiency = None
     if random is not None and len(members) >= _FEWEST_FOR_EFFICIENCY:
         features = np.asarray([features_of(member.kernel, member.work) for member in members])
-        efficiency = fit_efficiency(features, logs, seconds, random)
+        dense = members[0].kernel.group in _DENSE_GROUPS
+        most = _MOST_POINTS if dense else _MOST_POINTS_OF_REST
+        efficiency = fit_efficiency(features, logs, seconds, random, most=most)
         logs = logs - efficiency_logs(efficiency, features)
     shares = seconds / seconds.sum()
     return KernelModel(
@@ -190,23 +194,25 @@ def _covariance(scaled: Array, target: Array, solution: Array) -> tuple[tuple[fl
     return tuple(tuple(_rounded(float(value)) for value in row) for row in matrix)
 
 
-def fit_efficiency(features: Array, logs: Array, seconds: Array, random: np.random.Generator) -> Efficiency:
+def fit_efficiency(
+    features: Array, logs: Array, seconds: Array, random: np.random.Generator, *, most: int = _MOST_POINTS
+) -> Efficiency:
     """f of `onnx_aiwq.kernels.model` from log(seconds / line), with length and noise chosen by leaving one out.
 
     Leaving one out of a Gaussian process is closed form (Rasmussen and Williams, eq. 5.12). Slow samples weigh more, by
     the root of their seconds; where there are too many, those are kept that weigh most, at random.
     """
     weights = np.sqrt(seconds / seconds.mean())
-    if len(logs) > _MOST_POINTS:
+    if len(logs) > most:
         chances = weights + 0.1 * weights.mean()
-        kept = random.choice(len(logs), _MOST_POINTS, replace=False, p=chances / chances.sum())
+        kept = random.choice(len(logs), most, replace=False, p=chances / chances.sum())
         low, high = features.min(0), features.max(0)
         features, logs, weights = features[kept], logs[kept], weights[kept]
     else:
         low, high = features.min(0), features.max(0)
     centre, scale = features.mean(0), features.std(0)
     scale = np.where(scale > 1e-6, scale, 0.0)
-    points: Array = np.round(standardised(features, list(centre), list(scale)), 3)
+    points: Array = np.round(standardised(features, list(centre), list(scale)), 2)
     mean = float(np.average(logs, weights=weights))
     best: tuple[float, float, Array] | None = None
     for length in _LENGTHS:

@@ -25,7 +25,7 @@ from onnx_aiwq.errors import MeterError
 
 Level = Literal["disabled", "basic", "extended", "all"]
 Feeds = Mapping[str, NDArray[Any]]
-_LEVELS = {
+LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -56,7 +56,7 @@ def open_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
-    options.graph_optimization_level = _LEVELS[runtime.level]
+    options.graph_optimization_level = LEVELS[runtime.level]
     options.log_severity_level = 4
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)

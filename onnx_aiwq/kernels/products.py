@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from onnx_aiwq.kernels.shapes import Description, attribute_int, attribute_ints, log2, shape_of
+from onnx_aiwq.kernels.shapes import Description, attribute_int, attribute_ints, channels_first, log2, shape_of
 from onnx_aiwq.vocabulary import Operator, Tensor
 
 BLOCKED = "com.microsoft.nchwc"
@@ -44,7 +44,7 @@ def describe_product(operator: Operator) -> Description | None:
 
 
 def _convolution(operator: Operator, weight: tuple[int, ...]) -> Description | None:
-    x, y = shape_of(operator.input(0)), shape_of(operator.output(0))
+    x, y = channels_first(operator, operator.input(0)), channels_first(operator, operator.output(0))
     if len(x) < 3 or len(weight) < 3 or len(y) < 3:
         return None
     groups = attribute_int(operator, "group", 1)

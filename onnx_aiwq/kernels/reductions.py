@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from onnx_aiwq.kernels.products import BLOCKED
-from onnx_aiwq.kernels.shapes import Description, attribute_int, attribute_ints, log2, shape_of
+from onnx_aiwq.kernels.shapes import Description, attribute_int, attribute_ints, channels_first, log2, shape_of
 from onnx_aiwq.vocabulary import Operator
 
-_POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "QLinearAveragePool"})
+_POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "QLinearAveragePool", "NhwcMaxPool"})
 _GLOBAL_POOLS = frozenset({"GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool", "QLinearGlobalAveragePool"})
 _ALONG_AXIS = frozenset(
     {
@@ -35,9 +35,10 @@ _OVER_IMAGES = frozenset({"InstanceNormalization", "BatchNormalization", "GroupN
 def describe_reduction(operator: Operator) -> Description | None:
     """The kernel of a reduction, or None."""
     op_type = operator.op_type
-    x, y = shape_of(operator.input(0)), shape_of(operator.output(0))
+    x = shape_of(operator.input(0))
     if op_type in _POOLS | _GLOBAL_POOLS:
-        return _pool(operator, x, y)
+        ends = (channels_first(operator, tensor) for tensor in (operator.input(0), operator.output(0)))
+        return _pool(operator, *ends)
     if op_type.startswith("Reduce") or op_type in ("ArgMax", "ArgMin"):
         return _reduce(operator, x)
     if op_type in _ALONG_AXIS:

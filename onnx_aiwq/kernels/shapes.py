@@ -27,6 +27,13 @@ def shape_of(tensor: Tensor | None) -> tuple[int, ...]:
     return () if tensor is None or tensor.shape is None else tensor.shape
 
 
+def channels_first(operator: Operator, tensor: Tensor | None) -> tuple[int, ...]:
+    """The shape of an image, its channels second, whatever layout the operator has it in."""
+    shape = shape_of(tensor)
+    last = attribute_int(operator, "channels_last") or operator.op_type.startswith("Nhwc")
+    return (shape[0], shape[-1], *shape[1:-1]) if last and len(shape) > 2 else shape
+
+
 def total_size(tensors: Iterable[Tensor | None]) -> int:
     """Elements of all tensors together."""
     return sum(math.prod(shape_of(tensor)) for tensor in tensors if tensor is not None)

@@ -217,7 +217,7 @@ BLOCKS: tuple[tuple[Block, float], ...] = (
     (linear, 2),
     (mixer, 0.7),
     (conv_over_steps, 2),
-    (recurrent, 2),
+    (recurrent, 3.5),
     (windows, 1),
     (embedding, 0.7),
 )
