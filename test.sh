@@ -12,6 +12,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 "$bin/python" -m build --wheel --outdir dist . >/dev/null
 "$bin/python" -m pip install --quiet "$(ls dist/*.whl)[test]"
 
+# Tests of HTML pages need a browser; without one they are skipped and say so.
+if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "== chromium"; { apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
+        || echo "chromium could not be installed"
+fi
+
 echo "== ruff";             "$bin/ruff" check . && "$bin/ruff" format --check .
 echo "== mypy";             "$bin/mypy"
 echo "== import contracts"; "$bin/lint-imports" --no-cache | tail -n 8

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_aiwq import __version__
 from onnx_aiwq.errors import PolicyError
-from onnx_aiwq.quantities import METRICS, Metric, Quantity, difference, find_metric, share_coefficients
+from onnx_aiwq.quantities import (
+    METRICS,
+    Metric,
+    Quantity,
+    difference,
+    find_metric,
+    pareto_front,
+    share_coefficients,
+)
 from onnx_aiwq.runs import Analysis, RunOptions, analysed, expand, quiet, require_used, require_whole, run_options
 
 if TYPE_CHECKING:
@@ -80,12 +88,7 @@ class Comparison:
             for index, row in enumerate(self.rows)
             if row.complete and (one := row.values[first]) is not None and (other := row.values[second]) is not None
         ]
-        front = [
-            (x, y, index)
-            for x, y, index in points
-            if not any(a <= x and b <= y and (a < x or b < y) for a, b, _ in points)
-        ]
-        return tuple(index for _, _, index in sorted(front))
+        return pareto_front(points)
 
     @property
     def best(self) -> dict[str, Any] | None:

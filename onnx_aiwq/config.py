@@ -32,6 +32,8 @@ from onnx_aiwq.errors import PolicyError, suggestion
 
 FILE_NAME = "aiwq.toml"
 MAX_CONFIG_BYTES = 4_000_000
+FILES = ("lifecycle", "carbon_profile")
+"""Settings that are paths."""
 _GATE_KEYS = ("models", "baseline", "budgets", "tolerances", "overrides")
 
 Size = Annotated[int, Field(ge=0)]
@@ -49,9 +51,18 @@ class Options(_Strict):
     hardware: str | None = None
     region: str | None = None
     carbon_intensity: float | None = None
+    carbon_profile: str | None = None
+    hour: int | None = None
     pue: float | None = None
+    utilization: float | None = None
+    embodied_kg: float | None = None
+    lifetime_years: float | None = None
     inferences: int | None = None
     level: Literal["inference", "validation", "training"] | None = None
+    loss: Literal["mse", "cross-entropy", "bce"] | None = None
+    optimizer: Literal["sgd", "adam"] | None = None
+    bp: Literal["instance", "batch"] | None = None
+    mini_batch: int | None = None
     convention: Literal["default", "paper"] | None = None
     lifecycle: str | None = None
 
@@ -218,21 +229,3 @@ def _one_line(error: ValidationError) -> str:
             message = f"no such key;{suggestion(key, known)}".rstrip(";")
         problems.append(f"{place!r}: {message}")
     return "; ".join(dict.fromkeys(problems))
-
-
-def command_line_defaults(config: Config | None) -> dict[str, Any]:
-    """The defaults as values of command line parameters, by parameter name, for `click`'s default map."""
-    if config is None:
-        return {}
-    options = config.options
-    given: dict[str, Any] = {
-        "bind": [f"{name}={value}" for name, value in options.bind.items()],
-        "shape": [f"{name}={','.join(map(str, dims))}" for name, dims in options.shape.items()],
-        "hardware": None if options.hardware is None else config.resolve_hardware(options.hardware),
-        "lifecycle": None if options.lifecycle is None else config.resolve(options.lifecycle),
-        **{
-            name: getattr(options, name)
-            for name in ("region", "carbon_intensity", "pue", "inferences", "level", "convention")
-        },
-    }
-    return {name: value for name, value in given.items() if value not in (None, [])}

@@ -6,7 +6,7 @@ Everything here reads the JSON report, so that a saved report is as good as a fr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -342,6 +342,19 @@ def difference(first: Quantity, second: Quantity, *, paired: bool) -> Difference
         return Difference(0.0, 0.0, 0.0, True, True)
     low, high = sum(lows), sum(highs)
     return Difference(value, low, high, True, low > 0 or high < 0)
+
+
+def pareto_front(points: Iterable[tuple[Number, Number, int]]) -> tuple[int, ...]:
+    """Indices of the points that no other beats in both coordinates, by the first.
+
+    Args:
+        points: (first coordinate, second, index); less is better.
+    """
+    found = list(points)
+    front = [
+        (x, y, index) for x, y, index in found if not any(a <= x and b <= y and (a < x or b < y) for a, b, _ in found)
+    ]
+    return tuple(index for _, _, index in sorted(front))
 
 
 def exceeds(value: Number, limit: Number) -> bool:

@@ -13,7 +13,7 @@ from onnx_aiwq.deployment import Deployment, DeploymentOptions, Metrics, describ
 from onnx_aiwq.energy import EnergyEstimate
 from onnx_aiwq.errors import PolicyError, ShapeError, UnsupportedOperatorError
 from onnx_aiwq.graph import Graph, load
-from onnx_aiwq.graph.liveness import peak_activation_bytes
+from onnx_aiwq.graph.liveness import live_activation_bytes
 from onnx_aiwq.metrics.carbon import Carbon
 from onnx_aiwq.metrics.ecal import Ecal
 from onnx_aiwq.metrics.workload import Workload
@@ -64,7 +64,7 @@ class Report:
         assumptions: what the level takes for granted, one line each.
         deployment: where and how it runs.
         metrics: energy, workload, eCAL and carbon.
-        peak_activation_bytes: None where a size is unknown.
+        live_activation_bytes: while each node runs, by its name; None where a size is unknown.
         count: how a graph was counted, for the formulas.
     """
 
@@ -76,13 +76,18 @@ class Report:
     assumptions: tuple[str, ...]
     deployment: Deployment
     metrics: Metrics
-    peak_activation_bytes: int | None
+    live_activation_bytes: Mapping[str, int] | None
     count: Callable[[Graph], tuple[NodeCost, ...]] = field(repr=False, compare=False)
 
     @property
     def profile(self) -> HardwareProfile:
         """The hardware."""
         return self.deployment.profile
+
+    @property
+    def peak_activation_bytes(self) -> int | None:
+        """The most that is alive at once; None where a size is unknown."""
+        return None if self.live_activation_bytes is None else max(self.live_activation_bytes.values())
 
     @property
     def energy(self) -> EnergyEstimate:
@@ -181,7 +186,11 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report, schema ``onnx_aiwq.report/1``: integers are exact, numbers are SI, unknown is None."""
-        nodes = [node_entry(cost, spent) for cost, spent in zip(self.costs, self.energy.nodes, strict=True)]
+        live = self.live_activation_bytes or {}
+        nodes = [
+            {**node_entry(cost, spent), "live_activation_bytes": live.get(cost.operator.name)}
+            for cost, spent in zip(self.costs, self.energy.nodes, strict=True)
+        ]
         return {
             "schema": SCHEMA,
             "tool": {"name": "onnx_aiwq", "version": __version__},
@@ -270,7 +279,7 @@ def analyze(
         assumptions=_level_assumptions(graph, level, step or TrainingStep()),
         deployment=described,
         metrics=metrics_of(graph, costs, described),
-        peak_activation_bytes=peak_activation_bytes(graph, _shares_memory),
+        live_activation_bytes=live_activation_bytes(graph, _shares_memory),
         count=counting,
     )
 

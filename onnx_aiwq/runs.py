@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from onnx_aiwq.graph import Graph
     from onnx_aiwq.profiles import HardwareProfile
 
+_STEP = {"loss": "loss", "optimizer": "optimizer", "bp": "bp", "mini_batch": "batch"}
 _GLOB_CHARACTERS = frozenset("*?[")
 Progress = Callable[[str], None]
 
@@ -29,7 +30,16 @@ class Analysis(TypedDict, total=False):
     inferences: int | None
     convention: str | None
     level: str | None
+    loss: str | None
+    optimizer: str | None
+    bp: str | None
+    mini_batch: int | None
     lifecycle: str | None
+    carbon_profile: str | None
+    hour: int | None
+    utilization: float | None
+    embodied_kg: float | None
+    lifetime_years: float | None
 
 
 def quiet(stage: str) -> None:
@@ -51,7 +61,16 @@ class RunOptions:
         inferences: number of inferences that eCAL and CO2e are for.
         convention: `default` or `paper`.
         level: `inference`, `validation` or `training`.
+        loss: of validation and training.
+        optimizer: of training.
+        bp: `instance` or `batch`, what training propagates back.
+        mini_batch: runs of the model per training step.
         lifecycle: TOML file of the life cycle around the model.
+        carbon_profile: CSV file of intensities by hour, instead of the region's.
+        hour: of the day, for `carbon_profile`.
+        utilization: share of its powered time that the hardware does this work.
+        embodied_kg: kgCO2e of making the hardware, instead of the profile's.
+        lifetime_years: of use that it is spread over.
     """
 
     bind: Mapping[str, int] = field(default_factory=dict)
@@ -64,19 +83,26 @@ class RunOptions:
     inferences: int | None = None
     convention: str | None = None
     level: str | None = None
+    loss: str | None = None
+    optimizer: str | None = None
+    bp: str | None = None
+    mini_batch: int | None = None
     lifecycle: str | None = None
+    carbon_profile: str | None = None
+    hour: int | None = None
+    utilization: float | None = None
+    embodied_kg: float | None = None
+    lifetime_years: float | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `onnx_aiwq.report.analyze`, without what is left to its defaults."""
-        given = {
-            "region": self.region,
-            "carbon_intensity_g_per_kwh": self.carbon_intensity,
-            "pue": self.pue,
-            "inferences": self.inferences,
-            "convention": self.convention,
-            "level": None if self.level == "inference" else self.level,
-            "lifecycle": self.lifecycle,
-        }
+        """Keyword arguments of `onnx_aiwq.report.analyze` beside the graph, without what is left to its defaults."""
+        from onnx_aiwq.report import TrainingStep
+
+        apart = {"bind", "shapes", "optional", "hardware", "carbon_intensity", *_STEP}
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in apart}
+        given["carbon_intensity_g_per_kwh"] = self.carbon_intensity
+        step = {key: value for name, key in _STEP.items() if (value := getattr(self, name)) is not None}
+        given["step"] = TrainingStep(**step) if step else None
         return {name: value for name, value in given.items() if value is not None}
 
     def keywords(self) -> Analysis:
@@ -156,16 +182,27 @@ def analysed(
 def _loaded(path: Path, options: RunOptions) -> Graph:
     from onnx_aiwq.graph import load
 
-    bind, shapes = dict(options.bind), dict(options.shapes)
-    if options.optional & (bind.keys() | shapes.keys()):
-        # What the model has is known only when it is read without them.
-        bare = load(path)
-        inputs = {tensor.name for tensor in bare.inputs}
-        bind = {name: value for name, value in bind.items() if _wanted(name, bare.assumed_bindings, options)}
-        shapes = {name: value for name, value in shapes.items() if _wanted(name, inputs, options)}
-        if not bind and not shapes:
-            return bare
-    return load(path, bind=bind, shapes=shapes)
+    fitting = fitted(path, options)
+    return load(path, bind=fitting.bind, shapes=fitting.shapes)
+
+
+def fitted(path: Path, options: RunOptions) -> RunOptions:
+    """The same without the optional names that a model does not have.
+
+    Raises:
+        AiwqError: if the model cannot be read.
+    """
+    from onnx_aiwq.graph import load
+
+    if options.optional.isdisjoint(options.bind.keys() | options.shapes.keys()):
+        return options
+    bare = load(path)  # what the model has is known only when it is read without them
+    inputs = {tensor.name for tensor in bare.inputs}
+    return replace(
+        options,
+        bind={name: value for name, value in options.bind.items() if _wanted(name, bare.assumed_bindings, options)},
+        shapes={name: value for name, value in options.shapes.items() if _wanted(name, inputs, options)},
+    )
 
 
 def _wanted(name: str, known: Iterable[str], options: RunOptions) -> bool:

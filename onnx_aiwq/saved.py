@@ -42,6 +42,8 @@ class _Totals(_Open):
 
 
 class _Group(_Open):
+    """Counts are None where no node of the group can be counted."""
+
     nodes: int
     transistor_operations: int | None
     macs: int | None

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnx_aiwq.config import Config, Options, find_config, read_config
+from onnx_aiwq.config import FILES, Config, Options, find_config, read_config
 from onnx_aiwq.runs import RunOptions
 
 Origins = dict[str, tuple[str, str]]
 COMMAND_LINE = "command line"
-_SCALARS = ("hardware", "region", "carbon_intensity", "pue", "inferences", "convention", "level", "lifecycle")
+_SCALARS = (
+    "hardware", "region", "carbon_intensity", "carbon_profile", "hour", "pue", "utilization", "embodied_kg",
+    "lifetime_years", "inferences", "convention", "level", "loss", "optimizer", "bp", "mini_batch", "lifecycle",
+)  # fmt: skip
 
 
 def configurations(policy: Path | None = None, start: Path | None = None) -> list[Config]:
@@ -46,8 +49,9 @@ class Settings:
         values = {name: getattr(options, name) for name in _SCALARS}
         if values["hardware"] is not None:
             values["hardware"] = file.resolve_hardware(values["hardware"])
-        if values["lifecycle"] is not None:
-            values["lifecycle"] = file.resolve(values["lifecycle"])
+        for name in FILES:
+            if values[name] is not None:
+                values[name] = file.resolve(values[name])
         self._set(values, options.bind, options.shape, origin)
         self._optional |= options.bind.keys() | options.shape.keys()
 
@@ -60,10 +64,9 @@ class Settings:
     def _set(
         self, values: Mapping[str, Any], bind: Mapping[str, int], shapes: Mapping[str, Sequence[int]], origin: str
     ) -> None:
-        if values["region"] is not None:
-            # A place that is named later replaces an intensity that was given before.
-            self._scalars.pop("carbon_intensity", None)
-            self.origins.pop("carbon_intensity", None)
+        for name in _replaced(values):
+            self._scalars.pop(name, None)
+            self.origins.pop(name, None)
         for name, value in values.items():
             if value is not None:
                 self._scalars[name] = value
@@ -76,6 +79,15 @@ class Settings:
     def options(self) -> RunOptions:
         """What follows from all of them."""
         return RunOptions(bind=self._bind, shapes=self._shapes, optional=self._optional, **self._scalars)
+
+
+def _replaced(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Intensities that were given before and that a later one replaces; a place replaces both."""
+    if values["region"] is not None:
+        return "carbon_intensity", "carbon_profile", "hour"
+    if values["carbon_intensity"] is not None:
+        return "carbon_profile", "hour"
+    return ("carbon_intensity",) if values["carbon_profile"] is not None else ()
 
 
 def merged(flags: RunOptions, files: Iterable[Config]) -> tuple[RunOptions, Origins]:

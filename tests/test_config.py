@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+from gating import Aiwq, dense, profile, transistors
 from onnx_aiwq import cli
-from onnx_aiwq.config import command_line_defaults, find_config, read_config
+from onnx_aiwq.config import Options, find_config, read_config
 from onnx_aiwq.errors import PolicyError
 from onnx_aiwq.runs import RunOptions
 from onnx_aiwq.settings import configurations, merged
@@ -143,13 +145,61 @@ def test_the_policy_is_the_project_file_only_once(tmp_path: Path, monkeypatch: p
     assert [config.options.pue for config in configurations(Path("other.toml"))] == [1.2, 1.3]
 
 
-def test_defaults_for_the_command_line_are_parameters_of_analyze(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_later_intensity_replaces_an_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "aiwq.toml", 'carbon_profile = "day.csv"\nhour = 3\nutilization = 0.5\nembodied_kg = 10.0\n')
+    asked = {
+        "profile": merged(RunOptions(), configurations())[0],
+        "place": merged(RunOptions(region="DEU"), configurations())[0],
+        "intensity": merged(RunOptions(carbon_intensity=10.0), configurations())[0],
+    }
+    found = {name: (each.carbon_profile, each.hour, each.region, each.carbon_intensity) for name, each in asked.items()}
+    assert found == {
+        "profile": ("day.csv", 3, None, None),
+        "place": (None, None, "DEU", None),
+        "intensity": (None, None, None, 10.0),
+    }
+    assert {(each.utilization, each.embodied_kg) for each in asked.values()} == {(0.5, 10.0)}
+
+
+def test_every_option_of_an_analysis_has_a_setting_and_a_place_on_the_command_line() -> None:
+    """What a run can be told is told by a file, by flags, and by the keywords of Python alike."""
+    options = {field.name for field in fields(RunOptions)} - {"shapes", "optional"} | {"shape"}
+    assert set(Options.model_fields) == options
+    commands = get_command(cli.app).commands  # type: ignore[attr-defined]
+    for name in ("analyze", "compare", "gate", "baseline"):
+        assert options <= {parameter.name for parameter in commands[name].params}, name
+    no_training = {"level", "loss", "optimizer", "bp", "mini_batch"}
+    assert options - no_training <= {parameter.name for parameter in commands["advise"].params}
+
+
+@pytest.mark.parametrize("command", ["analyze", "advise"])
+def test_commands_take_the_settings_of_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Names that the file binds for other models are left out; flags win."""
+    monkeypatch.chdir(tmp_path)
+    dense(tmp_path / "a.onnx")
+    profile(tmp_path / "round.json")
+    write(tmp_path / "aiwq.toml", 'hardware = "round.json"\nregion = "FRA"\nbind = { batch = 3, other = 7 }\n')
+    aiwq = Aiwq(monkeypatch, capsys)
+    document = aiwq(command, "a.onnx", "--format", "json").json
+    place = document["carbon"] if command == "analyze" else document["baseline"]
+    hardware = document["energy"] if command == "analyze" else document["baseline"]
+    assert (place["region"], hardware["hardware"]) == ("FRA", "round")
+    count = document["totals"] if command == "analyze" else document["baseline"]
+    assert count["transistor_operations"] == transistors(3, 4)
+    flags = ("--bind", "batch=5", "--region", "DEU")
+    document = aiwq(command, "a.onnx", "--format", "json", *flags).json
+    place = document["carbon"] if command == "analyze" else document["baseline"]
+    count = document["totals"] if command == "analyze" else document["baseline"]
+    assert (place["region"], count["transistor_operations"]) == ("DEU", transistors(5, 4))
+
+
+def test_analyze_shows_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    defaults = command_line_defaults(read_config(write(tmp_path / "aiwq.toml", WHOLE)))
-    assert defaults["bind"] == ["batch=8", "seq len=128"]
-    assert defaults["shape"] == ["input=1,3,224,224"]
-    known = {parameter.name for parameter in get_command(cli.app).commands["analyze"].params}  # type: ignore[attr-defined]
-    assert set(defaults) - {"level", "lifecycle"} <= known
-    assert command_line_defaults(None) == {}
+    write(tmp_path / "aiwq.toml", "pue = 1.2\n")
+    done = Aiwq(monkeypatch, capsys)("analyze", "absent.onnx", "--region", "DEU", "--show-config", "--format", "csv")
+    assert done.out.splitlines() == ["setting,value,from", "pue,1.2,aiwq.toml", "region,DEU,command line"]

@@ -120,6 +120,49 @@ def test_metrics_are_those_of_the_report(gate: Callable[..., Any], aiwq: Aiwq) -
     assert report["totals"]["peak_activation_bytes"] + report["model"]["parameter_bytes"] == 272
 
 
+EVERY_OPTION = (
+    "--bind", "batch=3", "--hardware", "busy.json", "--carbon-profile", "day.csv", "--hour", "3", "--pue", "1.5",
+    "--utilization", "0.5", "--embodied-kg", "10", "--lifetime-years", "3", "--inferences", "7", "--level", "training",
+    "--loss", "mse", "--optimizer", "adam", "--mini-batch", "4", "--bp", "batch", "--convention", "paper",
+)  # fmt: skip
+
+
+def test_every_option_of_analyze_counts_in_gate_compare_and_baseline(aiwq: Aiwq, tmp_path: Path) -> None:
+    """Each of them changes a number, and the four commands agree on it."""
+    profile(tmp_path / "busy.json", static_watts=5.0)
+    hours = "\n".join(f"{hour},{100 + hour}" for hour in range(24))
+    (tmp_path / "day.csv").write_text(f"hour,g_per_kwh\n{hours}\n", encoding="utf-8")
+    report = aiwq("analyze", "small.onnx", *EVERY_OPTION, "--format", "json").json
+    assert (report["carbon"]["intensity_g_per_kwh"], report["ecal"]["inferences"]) == (103, 7)
+    expected = {name: METRICS[name].read(report) for name in NAMES}
+
+    budgets = [f"--budget={name}={METRICS[name].example}" for name in NAMES]
+    checks = aiwq("gate", "small.onnx", *EVERY_OPTION, *budgets, "--format", "json").json["checks"]
+    (row,) = aiwq("compare", "small.onnx", *EVERY_OPTION, "--format", "json").json["rows"]
+    assert aiwq("baseline", "update", "small.onnx", *EVERY_OPTION, "--baseline", "saved").code == 0
+    (saved,) = (tmp_path / "saved").rglob("*.json")
+    written = json.loads(saved.read_text(encoding="utf-8"))
+    for name, quantity in expected.items():
+        assert quantity is not None
+        (check,) = (check for check in checks if check["metric"] == name)
+        for found in (check, row["metrics"][name]):
+            assert (found["value"], found["low"], found["high"]) == pytest.approx(
+                (quantity.value, quantity.low, quantity.high)
+            ), name
+        there = METRICS[name].read(written)
+        assert there is not None
+        assert there.value == pytest.approx(quantity.value)
+
+    changed = {"--bind": "batch=2", "--hour": "4", "--pue": "1.6", "--utilization": "0.6", "--embodied-kg": "11",
+               "--lifetime-years": "4", "--mini-batch": "5", "--optimizer": "sgd", "--bp": "instance",
+               "--convention": "default", "--level": "inference"}  # fmt: skip
+    for option, value in changed.items():
+        index = EVERY_OPTION.index(option) + 1
+        other = aiwq("compare", "small.onnx", *EVERY_OPTION[:index], value, *EVERY_OPTION[index + 1 :],
+                     "--format", "json").json["rows"][0]["metrics"]  # fmt: skip
+        assert other != row["metrics"], option
+
+
 def test_grams_and_ecal_of_a_life_cycle_have_its_interval(gate: Callable[..., Any], aiwq: Aiwq) -> None:
     """Of a whole life cycle only some stages are predicted; what was given has no interval."""
     report = aiwq("analyze", "small.onnx", "--bind", "batch=3", "--hardware", "round.json", "--format", "json").json

@@ -36,10 +36,14 @@ FILES = (
     "data/processor_architectures.csv",
     "data/transistors.csv",
     "data/utilisation_curves.csv",
+    "schemas/advice-1.schema.json",
     "schemas/comparison-1.schema.json",
     "schemas/doctor-1.schema.json",
     "schemas/report-1.schema.json",
     "schemas/verdict-1.schema.json",
+    "templates/page.html.jinja",
+    "templates/vendor/echarts.min.js",
+    "templates/vendor/echarts-LICENSE.txt",
 )
 
 
@@ -135,7 +139,7 @@ def _imported() -> set[str]:
 
 
 def _installed_with(distribution: str) -> set[str]:
-    """Distributions that come with one, itself included; extras are not asked for."""
+    """Distributions that come with one, itself included; of its extras, that for plots alone."""
     found: set[str] = set()
     pending = [distribution]
     while pending:
@@ -143,7 +147,7 @@ def _installed_with(distribution: str) -> set[str]:
         if name not in found:
             found.add(name)
             needs = [Requirement(text) for text in metadata.requires(name) or ()]
-            pending += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+            pending += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": "plots"})]
     return found
 
 

@@ -17,6 +17,7 @@ from onnx_aiwq.cli.calibrate import calibrate
 from onnx_aiwq.cli.compare import compare
 from onnx_aiwq.cli.doctor import doctor
 from onnx_aiwq.cli.gate import gate
+from onnx_aiwq.cli.groups import grouped
 from onnx_aiwq.cli.lifecycle import lifecycle
 from onnx_aiwq.cli.listing import hardware, regions, rules
 from onnx_aiwq.cli.streams import say, write
@@ -25,14 +26,13 @@ from onnx_aiwq.errors import AiwqError
 app = typer.Typer(
     name="aiwq",
     help="What an ONNX model costs before it is deployed: operations, energy, eCAL and CO2.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 for command in (analyze, compare, gate, baseline, advise, lifecycle, calibrate, hardware, regions, rules, doctor):
-    app.command()(command)
+    app.command()(grouped(command))
 
 
 def main() -> NoReturn:
@@ -89,11 +89,6 @@ def _root(
         from onnx_aiwq import __version__
 
         write(f"aiwq {__version__}\n", None)
-    elif context.invoked_subcommand == "analyze":
-        from onnx_aiwq.config import command_line_defaults, find_config
-
-        # compare, gate and baseline merge the project's file themselves: they also say where a setting comes from.
-        context.default_map = {"analyze": command_line_defaults(find_config())}
     elif context.invoked_subcommand is None:
         print(context.get_help(), file=sys.stderr)
         raise typer.Exit(2)

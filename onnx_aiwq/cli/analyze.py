@@ -2,133 +2,172 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onnx_aiwq.cli import completion
 from onnx_aiwq.cli import options as opt
-from onnx_aiwq.cli.streams import shown_progress, table_width, use_colour, warn, write
+from onnx_aiwq.cli.streams import is_terminal, line_width, shown_progress, table_width, use_colour, warn, write
 from onnx_aiwq.errors import PolicyError, ShapeError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onnx_aiwq.metrics.workload import Network
     from onnx_aiwq.report import Report
 
 _MAX_SWEEP = 1000  # points
+_BY = ("operator", "node", "dtype", "scope")
+_PLOTS = ("operators", "nodes", "memory", "scatter", "ecal", "regions")
+
+
+@dataclass(frozen=True)
+class View:
+    """What of the report is shown."""
+
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="|".join(_BY),
+            help="What a row of the table, Markdown or CSV is.",
+            autocompletion=completion.among(_BY),
+        ),
+    ] = None
+    top: Annotated[int | None, typer.Option("--top", metavar="N", help="The N costliest rows; the rest as one.")] = None
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            "--plot",
+            metavar="|".join(_PLOTS),
+            help="What --format svg or png draws.",
+            autocompletion=completion.among(_PLOTS),
+        ),
+    ] = None
+    sweep: Annotated[
+        str | None,
+        typer.Option("--sweep", metavar="NAME=FROM:TO:xF", help="Vary an unbound dimension, by factor xF or step +S."),
+    ] = None
 
 
 def analyze(
     model: opt.Model,
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
+    counting: opt.Counting,
+    training: opt.Training,
+    grid: opt.Grid,
+    deployment: opt.Deployment,
+    unit: opt.Unit,
+    workload: opt.Workload,
+    view: View,
     hardware: opt.Hardware = None,
-    region: opt.Region = None,
-    carbon_intensity: opt.Intensity = None,
-    carbon_profile: opt.CarbonProfile = None,
-    hour: opt.Hour = None,
-    pue: opt.Pue = None,
-    utilization: opt.Utilization = 1.0,
-    embodied_kg: opt.EmbodiedKg = None,
-    lifetime_years: opt.LifetimeYears = None,
-    per: opt.Per = "inference",
-    inferences_per_request: opt.InferencesPerRequest = None,
-    inferences_per_user: opt.InferencesPerUser = None,
-    inferences: opt.Inferences = None,
-    lifecycle: opt.LifeCycleFile = None,
-    convention: opt.ConventionOption = "default",
-    level: opt.LevelOption = "inference",
-    loss: opt.Loss = None,
-    optimizer: opt.Optimizer = "sgd",
-    bp: opt.Bp = "instance",
-    mini_batch: opt.MiniBatch = None,
-    comp_res: opt.CompRes = None,
-    data_scale_bits: opt.DataScale = 1e12,
-    latency: opt.Latency = None,
-    bandwidth: opt.Bandwidth = None,
-    measured_seconds: opt.MeasuredSeconds = None,
-    human_hours: opt.HumanHours = None,
-    residual_human_hours: opt.ResidualHumanHours = None,
-    human_cost: opt.HumanCost = None,
-    temperature: opt.Temperature = 300.0,
-    negative_share: opt.NegativeShare = 0.5,
-    sweep: Annotated[
-        str | None,
-        typer.Option("--sweep", metavar="NAME=FROM:TO:xF", help="Vary an unbound dimension, by factor xF or step +S."),
-    ] = None,
     strict: opt.Strict = False,
-    form: opt.Format = "table",
+    show_config: opt.ShowConfig = False,
+    form: opt.PageFormat = "table",
     output: opt.Output = None,
 ) -> None:
     """Count one model and estimate its energy, eCAL, workload and CO2."""
     from onnx_aiwq import report as reports
-    from onnx_aiwq.deployment import human_task
+    from onnx_aiwq.runs import fitted
+    from onnx_aiwq.settings import configurations, merged
 
-    opt.choose("--format", form, opt.FORMATS)
-    opt.choose("--convention", convention, opt.CONVENTIONS)
-    opt.choose("--bp", bp, opt.GRANULARITIES)
-    swept = _checked_sweep(sweep, strict)
+    _check_view(view, form, output, strict)
+    swept = None if view.sweep is None else _sweep_values(view.sweep)
+    given = opt.run_options(counting, grid, deployment, training, hardware)
+    options, origins = merged(given, configurations())
+    if show_config:
+        show_origins(origins, form, output)
+        return
+    options = fitted(model, options)
     with shown_progress() as progress:
         report = reports.analyze(
             model,
-            bind=opt.parse_bindings(bind),
-            shapes=opt.parse_shapes(shape),
-            convention="paper" if convention == "paper" else "default",
-            level=opt.parse_level(level),
-            step=reports.TrainingStep(loss, optimizer, "batch" if bp == "batch" else "instance", mini_batch),
+            bind=options.bind,
+            shapes=options.shapes,
+            hardware=options.hardware,
             strict=strict,
             progress=progress,
-            hardware=hardware,
-            region=region,
-            carbon_intensity_g_per_kwh=carbon_intensity,
-            carbon_profile=carbon_profile,
-            hour=hour,
-            pue=pue,
-            utilization=utilization,
-            embodied_kg=embodied_kg,
-            lifetime_years=lifetime_years,
-            per=per,
-            inferences_per_unit=opt.per_unit(per, inferences_per_request, inferences_per_user),
-            inferences=inferences,
-            lifecycle=lifecycle,
-            comp_res=opt.parse_comp_res(comp_res),
-            data_scale_bits=data_scale_bits,
-            network=_network(latency, bandwidth),
-            measured_seconds=measured_seconds,
-            human=human_task(human_hours, residual_human_hours, human_cost),
-            temperature_k=temperature,
-            negative_share=negative_share,
+            per=unit.per,
+            inferences_per_unit=unit.inferences,
+            **workload.arguments(),
+            **options.arguments(),
         )
         progress("writing the report")
-        text = _rendered(report, swept, form, output)
+        text = _rendered(report, swept, view, form, output)
     write(text, output)
     warn(report.warnings)
 
 
-def _checked_sweep(sweep: str | None, strict: bool) -> tuple[str, list[int]] | None:
-    swept = None if sweep is None else _sweep_values(sweep)
-    if swept is not None and strict:
+def _check_view(view: View, form: str, output: Path | None, strict: bool) -> None:
+    """Refuse options that belong to another form than the one asked for."""
+    opt.choose("--format", form, (*opt.PAGE_FORMATS, *opt.PICTURE_FORMATS))
+    if view.by is not None:
+        opt.choose("--by", view.by, _BY)
+    for option, value in (("--by", view.by), ("--top", view.top)):
+        if value is not None and (form not in ("table", "markdown", "csv") or view.sweep is not None):
+            other = "--sweep" if view.sweep is not None else f"--format {form}, which holds everything"
+            raise PolicyError(f"{option} {value}: orders a table, Markdown or CSV; leave it out with {other}")
+    if view.top is not None and view.top < 1:
+        raise PolicyError(f"--top {view.top}: expected a number of rows, at least 1")
+    check_plot(view.plot, form, output, _PLOTS)
+    if view.sweep is not None and strict:
         raise PolicyError(
             "--sweep varies a dimension that is left unbound, which --strict forbids; leave one of them out"
         )
-    return swept
+    if view.sweep is not None and form not in opt.FORMATS:
+        raise PolicyError(f"--sweep: has no --format {form}; expected one of {', '.join(opt.FORMATS)}")
 
 
-def _network(latency: tuple[float, float] | None, bandwidth: tuple[float, float] | None) -> Network:
-    from onnx_aiwq.metrics.workload import Network
+def check_plot(plot: str | None, form: str, output: Path | None, plots: tuple[str, ...]) -> None:
+    """Refuse a plot without a picture format, a picture without a plot, and one that would fill a terminal.
 
-    seconds, seconds_weight = latency or (0.0, 0.0)
-    rate, rate_weight = bandwidth or (0.0, 0.0)
-    return Network(seconds, rate, seconds_weight, rate_weight)
+    Raises:
+        PolicyError: naming the option and what it needs.
+    """
+    if plot is not None:
+        opt.choose("--plot", plot, plots)
+        if form not in opt.PICTURE_FORMATS:
+            raise PolicyError(f"--plot {plot}: needs --format svg or --format png; --format html has every plot")
+    elif form in opt.PICTURE_FORMATS:
+        raise PolicyError(f"--format {form}: needs --plot, one of {', '.join(plots)}")
+    if form == "png" and output is None and is_terminal():
+        raise PolicyError("--format png: is no text for a terminal; name a file with --output")
 
 
-def _rendered(report: Report, swept: tuple[str, list[int]] | None, form: str, output: Path | None) -> str:
-    from onnx_aiwq.render import render
-
+def _rendered(
+    report: Report, swept: tuple[str, list[int]] | None, view: View, form: str, output: Path | None
+) -> str | bytes:
+    document = report.to_dict()
     if swept is not None:
         return _render_sweep(report, *swept, form)
-    return render(report.to_dict(), form, width=table_width(), colour=output is None and use_colour())
+    if form == "html":
+        from onnx_aiwq.render.html import render_report_html
+
+        return render_report_html(document)
+    if view.plot is not None:
+        from onnx_aiwq.render.plots import plot_report
+
+        return plot_report(document, view.plot, form)
+    from onnx_aiwq.render import render
+
+    return render(
+        document,
+        form,
+        width=table_width(),
+        colour=output is None and use_colour(),
+        by=view.by,
+        top=view.top,
+        terminal=output is None and is_terminal(),
+    )
+
+
+def show_origins(origins: dict[str, tuple[str, str]], form: str, output: Path | None) -> None:
+    """Write every setting with where it comes from."""
+    from onnx_aiwq.render.listing import write_rows
+
+    opt.choose("--format", form, opt.FORMATS)
+    rows = [(setting, value, origin) for setting, (value, origin) in sorted(origins.items())]
+    write(write_rows(("setting", "value", "from"), rows, form, line_width()), output)
 
 
 def _sweep_values(text: str) -> tuple[str, list[int]]:
@@ -156,4 +195,4 @@ def _sweep_values(text: str) -> tuple[str, list[int]]:
 def _render_sweep(report: Report, name: str, values: list[int], form: str) -> str:
     from onnx_aiwq.render.sweep import render_sweep
 
-    return render_sweep(report.to_dict(), name, list(report.sweep(name, values)), form, table_width())
+    return render_sweep(report.to_dict(), name, list(report.sweep(name, values)), form, line_width())

@@ -6,27 +6,21 @@ from typing import Annotated
 
 import typer
 
-from onnx_aiwq.cli import inputs
 from onnx_aiwq.cli import options as opt
-from onnx_aiwq.cli.streams import shown_progress, table_width, write
+from onnx_aiwq.cli.streams import line_width, shown_progress, write
 
 
 def baseline(
     action: Annotated[str, typer.Argument(metavar="update", help="Write the reports that the gate compares with.")],
-    models: inputs.Models = None,
-    place: inputs.Baseline = None,
-    policy: inputs.Policy = None,
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
+    counting: opt.Counting,
+    training: opt.Training,
+    grid: opt.Grid,
+    deployment: opt.Deployment,
+    models: opt.Models = None,
+    place: opt.Baseline = None,
+    policy: opt.Policy = None,
     hardware: opt.Hardware = None,
-    region: opt.Region = None,
-    carbon_intensity: opt.Intensity = None,
-    pue: opt.Pue = None,
-    inferences: inputs.Inferences = None,
-    convention: inputs.ConventionOption = None,
-    level: inputs.Level = None,
-    lifecycle: inputs.Lifecycle = None,
-    form: inputs.Format = "table",
+    form: opt.Format = "table",
     output: opt.Output = None,
 ) -> None:
     """Write baselines: one report per model, which `aiwq gate --baseline` compares with."""
@@ -36,12 +30,10 @@ def baseline(
     from onnx_aiwq.settings import configurations
 
     opt.choose("action", action, ("update",))
-    opt.choose("--format", form, inputs.FORMATS)
-    options = inputs.run_options(
-        bind, shape, hardware, region, carbon_intensity, pue, inferences, convention, level, lifecycle
-    )
+    opt.choose("--format", form, opt.FORMATS)
+    options = opt.run_options(counting, grid, deployment, training, hardware)
     planned = plans(models or (), Flags(options, baseline=place), configurations(policy))
     with shown_progress() as progress:
         written = update(planned, progress)
     rows = [(str(each.model), str(each.path), each.state) for each in written]
-    write(write_rows(("model", "baseline", "state"), rows, form, table_width()), output)
+    write(write_rows(("model", "baseline", "state"), rows, form, line_width()), output)

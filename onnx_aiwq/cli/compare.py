@@ -6,23 +6,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnx_aiwq.cli import inputs
+from onnx_aiwq.cli import completion
 from onnx_aiwq.cli import options as opt
+from onnx_aiwq.cli.analyze import check_plot, show_origins
 from onnx_aiwq.cli.streams import shown_progress, table_width, use_colour, warn, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from onnx_aiwq.comparison import Comparison
     from onnx_aiwq.profiles import HardwareProfile
+
+_PLOTS = ("pareto",)
 
 
 def compare(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL...", help="ONNX files, globs, and saved JSON reports (*.json).")
     ],
+    counting: opt.Counting,
+    training: opt.Training,
+    grid: opt.Grid,
+    deployment: opt.Deployment,
     hardware: Annotated[
         list[str] | None,
-        typer.Option("--hardware", metavar="NAME|FILE", help="Hardware profile; repeatable: one row for each."),
+        typer.Option(
+            "--hardware",
+            metavar="NAME|FILE",
+            help="Hardware profile; repeatable: one row for each.",
+            autocompletion=completion.hardware,
+        ),
     ] = None,
     where: Annotated[
         str | None,
@@ -30,43 +43,46 @@ def compare(
     ] = None,
     minimise: Annotated[
         str | None,
-        typer.Option("--minimise", "--minimize", metavar="METRIC", help="Name the best row that meets --where."),
+        typer.Option(
+            "--minimise",
+            "--minimize",
+            metavar="METRIC",
+            help="Name the best row that meets --where.",
+            autocompletion=completion.metrics,
+        ),
     ] = None,
     pareto: Annotated[
         str, typer.Option("--pareto", metavar="METRIC,METRIC", help="Mark the rows that no other beats in both.")
     ] = "energy,seconds",
     by: Annotated[
-        str | None, typer.Option("--by", metavar="operator|node", help="What differs between two rows.")
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="operator|node",
+            help="What differs between two rows.",
+            autocompletion=completion.among(("operator", "node")),
+        ),
     ] = None,
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
-    region: opt.Region = None,
-    carbon_intensity: opt.Intensity = None,
-    pue: opt.Pue = None,
-    inferences: inputs.Inferences = None,
-    convention: inputs.ConventionOption = None,
-    level: inputs.Level = None,
-    lifecycle: inputs.Lifecycle = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="|".join(_PLOTS), help="What --format svg or png draws.")
+    ] = None,
     strict: opt.Strict = False,
-    show_config: inputs.ShowConfig = False,
-    form: inputs.Format = "table",
+    show_config: opt.ShowConfig = False,
+    form: opt.PageFormat = "table",
     output: opt.Output = None,
 ) -> None:
     """Put models and hardware side by side, with differences and their uncertainty."""
     from onnx_aiwq import comparison
-    from onnx_aiwq.render.comparison import render_comparison
     from onnx_aiwq.settings import configurations, merged
 
-    opt.choose("--format", form, inputs.FORMATS)
-    given = inputs.run_options(
-        bind, shape, None, region, carbon_intensity, pue, inferences, convention, level, lifecycle
-    )
-    options, origins = merged(given, configurations())
+    opt.choose("--format", form, (*opt.PAGE_FORMATS, *opt.PICTURE_FORMATS))
+    check_plot(plot, form, output, _PLOTS)
+    options, origins = merged(opt.run_options(counting, grid, deployment, training), configurations())
     chosen: list[str | HardwareProfile | None] = [*hardware] if hardware else [options.hardware]
     if show_config:
         if hardware:
             origins["hardware"] = (", ".join(hardware), "command line")
-        _show(origins, form, output)
+        show_origins(origins, form, output)
         return
     with shown_progress() as progress:
         found = comparison.compare(
@@ -81,13 +97,21 @@ def compare(
             **options.keywords(),
         )
         progress("writing the comparison")
-        text = render_comparison(found.to_dict(), form, width=table_width(), colour=output is None and use_colour())
+        text = _rendered(found, plot, form, output)
     write(text, output)
     warn(found.warnings)
 
 
-def _show(origins: dict[str, tuple[str, str]], form: str, output: Path | None) -> None:
-    from onnx_aiwq.render.listing import write_rows
+def _rendered(found: Comparison, plot: str | None, form: str, output: Path | None) -> str | bytes:
+    document = found.to_dict()
+    if form == "html":
+        from onnx_aiwq.render.html import render_comparison_html
 
-    rows = [(setting, value, origin) for setting, (value, origin) in sorted(origins.items())]
-    write(write_rows(("setting", "value", "from"), rows, form, table_width()), output)
+        return render_comparison_html(document)
+    if plot is not None:
+        from onnx_aiwq.render.plots import plot_comparison
+
+        return plot_comparison(document, plot, form)
+    from onnx_aiwq.render.comparison import render_comparison
+
+    return render_comparison(document, form, width=table_width(), colour=output is None and use_colour())

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onnx_aiwq.cli import inputs
 from onnx_aiwq.cli import options as opt
-from onnx_aiwq.cli.streams import shown_progress, table_width, use_colour, warn, write
+from onnx_aiwq.cli.streams import line_width, shown_progress, table_width, use_colour, warn, write
 from onnx_aiwq.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -20,27 +19,22 @@ Verdict = dict[str, Any]
 
 
 def gate(
-    models: inputs.Models = None,
+    counting: opt.Counting,
+    training: opt.Training,
+    grid: opt.Grid,
+    deployment: opt.Deployment,
+    models: opt.Models = None,
     budget: Annotated[
         list[str] | None,
         typer.Option("--budget", metavar="METRIC=VALUE UNIT", help="Upper limit, as 'energy=3 J'; repeatable."),
     ] = None,
-    baseline: inputs.Baseline = None,
+    baseline: opt.Baseline = None,
     tolerance: Annotated[
         list[str] | None,
         typer.Option("--tolerance", metavar="METRIC=5%", help="Growth allowed since the baseline; repeatable."),
     ] = None,
-    policy: inputs.Policy = None,
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
+    policy: opt.Policy = None,
     hardware: opt.Hardware = None,
-    region: opt.Region = None,
-    carbon_intensity: opt.Intensity = None,
-    pue: opt.Pue = None,
-    inferences: inputs.Inferences = None,
-    convention: inputs.ConventionOption = None,
-    level: inputs.Level = None,
-    lifecycle: inputs.Lifecycle = None,
     strict: Annotated[bool, typer.Option("--strict", help="The gate is always strict; accepted for symmetry.")] = True,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")] = None,
     sarif: Annotated[Path | None, typer.Option("--sarif", metavar="FILE", help="Write SARIF 2.1.0.")] = None,
@@ -48,8 +42,8 @@ def gate(
         Path | None, typer.Option("--summary", metavar="FILE", help="Append a Markdown summary, as for a CI job.")
     ] = None,
     warn_only: Annotated[bool, typer.Option("--warn-only", help="Exit with 0 even where a check fails.")] = False,
-    show_config: inputs.ShowConfig = False,
-    form: inputs.Format = "table",
+    show_config: opt.ShowConfig = False,
+    form: opt.Format = "table",
     output: opt.Output = None,
 ) -> int:
     """Check models against budgets and a baseline; exit code 0 within, 1 over, 2 no answer."""
@@ -57,10 +51,8 @@ def gate(
     from onnx_aiwq.gating.policy import Flags, plans
     from onnx_aiwq.settings import configurations
 
-    opt.choose("--format", form, inputs.FORMATS)
-    options = inputs.run_options(
-        bind, shape, hardware, region, carbon_intensity, pue, inferences, convention, level, lifecycle
-    )
+    opt.choose("--format", form, opt.FORMATS)
+    options = opt.run_options(counting, grid, deployment, training, hardware)
     flags = Flags(options, tuple(budget or ()), tuple(tolerance or ()), baseline)
     planned = plans(models or (), flags, configurations(policy))
     if show_config:
@@ -115,4 +107,4 @@ def _show(plans: list[Plan], form: str, output: Path | None) -> None:
         for plan in plans
         for setting, (value, origin) in sorted(plan.origins.items())
     ]
-    write(write_rows(("model", "setting", "value", "from"), rows, form, table_width()), output)
+    write(write_rows(("model", "setting", "value", "from"), rows, form, line_width()), output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onnx_aiwq.cli import options as opt
-from onnx_aiwq.cli.streams import shown_progress, table_width, warn, write
+from onnx_aiwq.cli.streams import line_width, shown_progress, warn, write
 from onnx_aiwq.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -17,17 +17,13 @@ if TYPE_CHECKING:
 
 
 def lifecycle(
+    grid: opt.Grid,
+    unit: opt.Unit,
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="TOML file of the life cycle.")] = None,
     example: Annotated[bool, typer.Option("--example", help="Print a commented life cycle file and exit.")] = False,
-    region: opt.Region = None,
-    carbon_intensity: opt.Intensity = None,
-    carbon_profile: opt.CarbonProfile = None,
-    hour: opt.Hour = None,
-    pue: opt.Pue = None,
-    per: opt.Per = "inference",
-    inferences_per_request: opt.InferencesPerRequest = None,
-    inferences_per_user: opt.InferencesPerUser = None,
-    utilization: opt.Utilization = 1.0,
+    utilization: Annotated[
+        float, typer.Option("--utilization", metavar="U", help="Share of its powered time that the hardware does this.")
+    ] = 1.0,
     inferences: Annotated[
         int | None, typer.Option("--inferences", metavar="N", help="Inferences, instead of the file's.")
     ] = None,
@@ -50,8 +46,8 @@ def lifecycle(
     if file is None:
         raise PolicyError("lifecycle needs a FILE; `aiwq lifecycle --example` prints one to start from")
     counts = None if sweep is None else opt.parse_range("--sweep-inferences", sweep)
-    unit = functional_unit(per, opt.per_unit(per, inferences_per_request, inferences_per_user))
-    grid = _grid(region, carbon_intensity, carbon_profile, hour, pue)
+    functional = functional_unit(unit.per, unit.inferences)
+    electricity = _grid(grid)
     life = cycles.read_lifecycle(file)
     if life.model is None:
         raise PolicyError(
@@ -61,27 +57,25 @@ def lifecycle(
         progress("counting the model")
         network = cycles.network_of(life.model, file.parent)
         result = cycles.evaluate(life, network, inferences=inferences, utilization=utilization)
-        document = _document(result, grid, unit, counts)
-    write(render_life_cycle(document, form, table_width()), output)
+        document = _document(result, electricity, functional, counts)
+    write(render_life_cycle(document, form, line_width()), output)
     warn(document["warnings"])
 
 
-def _grid(
-    region: str | None, intensity: float | None, profile: Path | None, hour: int | None, pue: float | None
-) -> Grid | None:
+def _grid(given: opt.Grid) -> Grid | None:
     """The electricity; None where nothing of it was asked for, and then there are no grams."""
     from onnx_aiwq.metrics.carbon import resolve_grid
     from onnx_aiwq.metrics.hourly import read_hourly
     from onnx_aiwq.metrics.regions import find_region
 
-    if region is None and intensity is None and profile is None and hour is None and pue is None:
+    if given == opt.Grid():
         return None
     return resolve_grid(
-        region=None if region is None else find_region(region),
-        intensity_g_per_kwh=intensity,
-        hourly=None if profile is None else read_hourly(profile),
-        hour=hour,
-        pue=pue,
+        region=None if given.region is None else find_region(given.region),
+        intensity_g_per_kwh=given.carbon_intensity,
+        hourly=None if given.carbon_profile is None else read_hourly(given.carbon_profile),
+        hour=given.hour,
+        pue=given.pue,
     )
 
 

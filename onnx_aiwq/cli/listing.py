@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from onnx_aiwq.cli import completion
 from onnx_aiwq.cli import options as opt
-from onnx_aiwq.cli.streams import table_width, write
+from onnx_aiwq.cli.streams import line_width, write
 from onnx_aiwq.errors import PolicyError, suggestion
 
 
 def hardware(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Profile to show; all without it.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Profile to show; all without it.", autocompletion=completion.hardware),
+    ] = None,
     form: opt.Format = "table",
     output: opt.Output = None,
 ) -> None:
@@ -23,14 +27,17 @@ def hardware(
     opt.choose("--format", form, opt.FORMATS)
     if name is None:
         rows = profile_rows(list_profiles())
-        write(write_rows(("id", "name", "kind", "source", "provider", "origin"), rows, form, table_width()), output)
+        write(write_rows(("id", "name", "kind", "source", "provider", "origin"), rows, form, line_width()), output)
     else:
         profile = load_profile(name)
-        write(profile.to_json() if form == "json" else profile_text(profile, form, table_width()), output)
+        write(profile.to_json() if form == "json" else profile_text(profile, form, line_width()), output)
 
 
 def regions(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Region to show; all without it.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Region to show; all without it.", autocompletion=completion.regions),
+    ] = None,
     form: opt.Format = "table",
     output: opt.Output = None,
 ) -> None:
@@ -41,13 +48,18 @@ def regions(
     opt.choose("--format", form, opt.FORMATS)
     if name is None:
         columns = ("code", "name", "gCO2e/kWh", "year", "vintage", "PUE")
-        write(write_rows(columns, region_rows(list_regions()), form, table_width()), output)
+        write(write_rows(columns, region_rows(list_regions()), form, line_width()), output)
     else:
-        write(region_text(find_region(name), form, table_width()), output)
+        write(region_text(find_region(name), form, line_width()), output)
 
 
 def rules(
-    op: Annotated[str | None, typer.Argument(metavar="[OP]", help="Operator to explain; all without it.")] = None,
+    op: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[OP]", help="Operator to explain; all without it.", autocompletion=completion.operators
+        ),
+    ] = None,
     form: opt.Format = "table",
     output: opt.Output = None,
 ) -> None:
@@ -59,7 +71,7 @@ def rules(
     known = all_rules()
     if op is None:
         write(
-            write_rows(("operator", "domain", "since", "family", "cost"), rule_rows(known), form, table_width()), output
+            write_rows(("operator", "domain", "since", "family", "cost"), rule_rows(known), form, line_width()), output
         )
         return
     found = [
@@ -71,4 +83,4 @@ def rules(
                 raise PolicyError(f"no cost rule for {op!r}, which cannot be counted: {why}")
         near = suggestion(op, {rule.op_type for rule in known})
         raise PolicyError(f"no cost rule for {op!r};{near} `aiwq rules` lists all")
-    write(rule_text(found, form, table_width()), output)
+    write(rule_text(found, form, line_width()), output)

@@ -1,70 +1,59 @@
-"""Options that commands share, and how their values are read."""
+"""Options that commands share, in groups; see `groups` for how a command takes one.
+
+None stands for what was not given: then the project's configuration decides, then the default of the analysis.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onnx_aiwq.errors import PolicyError, ShapeError, suggestion
+from onnx_aiwq.cli import completion
+from onnx_aiwq.cli.parsing import UNITS, parse_bindings, parse_shapes, per_unit
+from onnx_aiwq.cli.parsing import choose as choose
+from onnx_aiwq.cli.parsing import parse_comp_res as parse_comp_res
+from onnx_aiwq.cli.parsing import parse_range as parse_range
+
+if TYPE_CHECKING:
+    from onnx_aiwq.metrics.workload import Network
+    from onnx_aiwq.runs import RunOptions
 
 FORMATS = ("table", "json", "markdown", "csv")
+PAGE_FORMATS = (*FORMATS, "html")
+PICTURE_FORMATS = ("svg", "png")
 CONVENTIONS = ("default", "paper")
-_MAX_POINTS = 1000  # of a sweep
 LEVELS = ("inference", "validation", "training")
 GRANULARITIES = ("instance", "batch")
+LOSSES = ("mse", "cross-entropy", "bce")
+OPTIMIZERS = ("sgd", "adam")
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file; weights may be absent.", show_default=False)]
-Bind = Annotated[
-    list[str] | None, typer.Option("--bind", metavar="NAME=INT", help="Value of a symbolic dimension; repeatable.")
-]
-Shape = Annotated[
-    list[str] | None, typer.Option("--shape", metavar="INPUT=1,3,224,224", help="Shape of an input; repeatable.")
+Models = Annotated[
+    list[str] | None, typer.Argument(metavar="MODEL...", help="ONNX files and globs ('models/**/*.onnx').")
 ]
 Hardware = Annotated[
-    str | None, typer.Option("--hardware", metavar="NAME|FILE", help="Hardware profile; `aiwq hardware` lists them.")
-]
-Region = Annotated[
-    str | None, typer.Option("--region", metavar="CODE", help="Grid or cloud region; `aiwq regions` lists them.")
-]
-Intensity = Annotated[
-    float | None, typer.Option("--carbon-intensity", metavar="G_PER_KWH", help="gCO2e/kWh instead of a region.")
-]
-Pue = Annotated[float | None, typer.Option("--pue", metavar="X", help="Power usage effectiveness, at least 1.")]
-CarbonProfile = Annotated[
-    Path | None,
-    typer.Option("--carbon-profile", metavar="FILE.csv", help="gCO2e/kWh by hour of day (columns hour, g_per_kwh)."),
-]
-Hour = Annotated[
-    int | None,
-    typer.Option("--hour", metavar="H", help="Hour of --carbon-profile, 0 to 23; the mean of the day without."),
-]
-EmbodiedKg = Annotated[
-    float | None,
-    typer.Option("--embodied-kg", metavar="KG", help="kgCO2e of making the hardware, instead of its profile's."),
-]
-LifetimeYears = Annotated[
-    float | None, typer.Option("--lifetime-years", metavar="Y", help="Years of use that embodied CO2 is spread over.")
-]
-Per = Annotated[
-    str, typer.Option("--per", metavar="inference|1000|user|request", help="R of the SCI: what CO2 is divided by.")
-]
-InferencesPerRequest = Annotated[
-    int | None, typer.Option("--inferences-per-request", metavar="N", help="For --per request.")
-]
-InferencesPerUser = Annotated[int | None, typer.Option("--inferences-per-user", metavar="N", help="For --per user.")]
-Utilization = Annotated[
-    float,
+    str | None,
     typer.Option(
-        "--utilization", metavar="U", help="Share of its powered time that the hardware does this work, 0 to 1."
+        "--hardware",
+        metavar="NAME|FILE",
+        help="Hardware profile; `aiwq hardware` lists them.",
+        autocompletion=completion.hardware,
     ),
 ]
-Temperature = Annotated[
-    float, typer.Option("--temperature", metavar="K", help="Kelvin of the Landauer bound (AIWQ eq. 2).")
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Fail on unbound dimensions and unsupported operators instead of naming them.")
 ]
-NegativeShare = Annotated[
-    float, typer.Option("--negative-share", metavar="F", help="Share of negative Relu inputs, for the Landauer bound.")
+Policy = Annotated[
+    Path | None, typer.Option("--policy", metavar="FILE", help="TOML file with budgets, tolerances and overrides.")
+]
+Baseline = Annotated[
+    Path | None, typer.Option("--baseline", metavar="REPORT|FOLDER", help="Saved report, or a folder of them.")
+]
+ShowConfig = Annotated[
+    bool, typer.Option("--show-config", help="Show every setting and where it comes from; analyse nothing.")
 ]
 CompRes = Annotated[
     str | None,
@@ -74,169 +63,291 @@ CompRes = Annotated[
         help="cpu_gips, ram_gt_per_s, gpu_gips, storage_gb_per_s of AIWQ eq. 30, instead of the profile's.",
     ),
 ]
-DataScale = Annotated[
-    float, typer.Option("--data-scale-bits", metavar="BITS", help="S_data of AIWQ eq. 31, which the paper leaves open.")
-]
-Latency = Annotated[
-    tuple[float, float] | None,
-    typer.Option(
-        "--latency", metavar="S WEIGHT", help="Network latency L and its weight gamma_L in 1/s (AIWQ eq. 32)."
-    ),
-]
-Bandwidth = Annotated[
-    tuple[float, float] | None,
-    typer.Option(
-        "--bandwidth", metavar="BPS WEIGHT", help="Bandwidth B in bit/s and its weight gamma_B in s/bit (eq. 32)."
-    ),
-]
-MeasuredSeconds = Annotated[
-    float | None,
-    typer.Option("--measured-seconds", metavar="S", help="Seconds of a real run, for AW_act (AIWQ eq. 34)."),
-]
-HumanHours = Annotated[
-    float | None, typer.Option("--human-hours", metavar="H", help="Hours of the same task done by people.")
-]
-ResidualHumanHours = Annotated[
-    float | None, typer.Option("--residual-human-hours", metavar="H", help="Hours of people that remain with the AI.")
-]
-HumanCost = Annotated[
-    float | None, typer.Option("--human-cost-per-hour", metavar="X", help="Cost of an hour of human work.")
-]
-LifeCycleFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--lifecycle", metavar="FILE", help="TOML file of the life cycle; `aiwq lifecycle --example` prints one."
-    ),
-]
-Inferences = Annotated[
-    int | None,
-    typer.Option(
-        "--inferences", metavar="N", help="Inferences that eCAL and CO2 are for; those of --lifecycle, else 1."
-    ),
-]
-ConventionOption = Annotated[
-    str, typer.Option("--convention", metavar="|".join(CONVENTIONS), help="`paper` counts no comparisons.")
-]
-LevelOption = Annotated[
-    str, typer.Option("--level", metavar="|".join(LEVELS), help="What is counted; training is one step.")
-]
-Loss = Annotated[
-    str | None, typer.Option("--loss", metavar="mse|cross-entropy|bce", help="Of validation and training.")
-]
-Optimizer = Annotated[str, typer.Option("--optimizer", metavar="sgd|adam", help="Of training.")]
-Bp = Annotated[
-    str, typer.Option("--bp", metavar="|".join(GRANULARITIES), help="Back-propagate each instance, or one per batch.")
-]
-MiniBatch = Annotated[
-    int | None, typer.Option("--mini-batch", metavar="N", help="Runs of the model per training step; 1 unless given.")
-]
-Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="Form of the result.")]
 Output = Annotated[
     Path | None, typer.Option("--output", metavar="FILE", help="Write the result to a file instead of stdout.")
 ]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Fail on unbound dimensions and unsupported operators instead of naming them.")
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="|".join(FORMATS),
+        help="Form of the result.",
+        autocompletion=completion.among(FORMATS),
+    ),
+]
+PageFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="|".join((*PAGE_FORMATS, *PICTURE_FORMATS)),
+        help="Form of the result; svg and png are of one --plot.",
+        autocompletion=completion.among((*PAGE_FORMATS, *PICTURE_FORMATS)),
+    ),
 ]
 
 
-def choose(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise `PolicyError` unless the value of an option is one of those allowed."""
-    if value not in allowed:
-        raise PolicyError(
-            f"{option} {value!r}: expected one of {', '.join(allowed)};{suggestion(value, allowed)}".rstrip(";")
-        )
+@dataclass(frozen=True)
+class Counting:
+    """What is counted."""
+
+    bind: Annotated[
+        list[str] | None, typer.Option("--bind", metavar="NAME=INT", help="Value of a symbolic dimension; repeatable.")
+    ] = None
+    shape: Annotated[
+        list[str] | None, typer.Option("--shape", metavar="INPUT=1,3,224,224", help="Shape of an input; repeatable.")
+    ] = None
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            "--convention",
+            metavar="|".join(CONVENTIONS),
+            help="`paper` counts no comparisons.",
+            autocompletion=completion.among(CONVENTIONS),
+        ),
+    ] = None
 
 
-def parse_level(value: str) -> Literal["inference", "validation", "training"]:
-    """The value of `--level`.
+@dataclass(frozen=True)
+class Training:
+    """Levels beyond inference."""
+
+    level: Annotated[
+        str | None,
+        typer.Option(
+            "--level",
+            metavar="|".join(LEVELS),
+            help="What is counted, inference unless given; training is one step.",
+            autocompletion=completion.among(LEVELS),
+        ),
+    ] = None
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            metavar="|".join(LOSSES),
+            help="Of validation and training.",
+            autocompletion=completion.among(LOSSES),
+        ),
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer",
+            metavar="|".join(OPTIMIZERS),
+            help="Of training; sgd unless given.",
+            autocompletion=completion.among(OPTIMIZERS),
+        ),
+    ] = None
+    bp: Annotated[
+        str | None,
+        typer.Option("--bp", metavar="|".join(GRANULARITIES), help="Back-propagate each instance, or one per batch."),
+    ] = None
+    mini_batch: Annotated[
+        int | None,
+        typer.Option("--mini-batch", metavar="N", help="Runs of the model per training step; 1 unless given."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The electricity."""
+
+    region: Annotated[
+        str | None,
+        typer.Option(
+            "--region",
+            metavar="CODE",
+            help="Grid or cloud region; `aiwq regions` lists them.",
+            autocompletion=completion.regions,
+        ),
+    ] = None
+    carbon_intensity: Annotated[
+        float | None,
+        typer.Option("--carbon-intensity", metavar="G_PER_KWH", help="gCO2e/kWh instead of a region."),
+    ] = None
+    carbon_profile: Annotated[
+        Path | None,
+        typer.Option(
+            "--carbon-profile", metavar="FILE.csv", help="gCO2e/kWh by hour of day (columns hour, g_per_kwh)."
+        ),
+    ] = None
+    hour: Annotated[
+        int | None,
+        typer.Option("--hour", metavar="H", help="Hour of --carbon-profile, 0 to 23; the mean of the day without."),
+    ] = None
+    pue: Annotated[float | None, typer.Option("--pue", metavar="X", help="Power usage effectiveness, at least 1.")] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How the hardware is used, and for how much."""
+
+    utilization: Annotated[
+        float | None,
+        typer.Option(
+            "--utilization",
+            metavar="U",
+            help="Share of its powered time that the hardware does this work, 0 to 1; 1 unless given.",
+        ),
+    ] = None
+    embodied_kg: Annotated[
+        float | None,
+        typer.Option("--embodied-kg", metavar="KG", help="kgCO2e of making the hardware, instead of its profile's."),
+    ] = None
+    lifetime_years: Annotated[
+        float | None,
+        typer.Option("--lifetime-years", metavar="Y", help="Years of use that embodied CO2 is spread over."),
+    ] = None
+    inferences: Annotated[
+        int | None,
+        typer.Option(
+            "--inferences", metavar="N", help="Inferences that eCAL and CO2 are for; those of --lifecycle, else 1."
+        ),
+    ] = None
+    lifecycle: Annotated[
+        Path | None,
+        typer.Option(
+            "--lifecycle", metavar="FILE", help="TOML file of the life cycle; `aiwq lifecycle --example` prints one."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The functional unit of the SCI."""
+
+    per: Annotated[
+        str,
+        typer.Option(
+            "--per",
+            metavar="|".join(UNITS),
+            help="R of the SCI: what CO2 is divided by.",
+            autocompletion=completion.among(UNITS),
+        ),
+    ] = "inference"
+    inferences_per_request: Annotated[
+        int | None, typer.Option("--inferences-per-request", metavar="N", help="For --per request.")
+    ] = None
+    inferences_per_user: Annotated[
+        int | None, typer.Option("--inferences-per-user", metavar="N", help="For --per user.")
+    ] = None
+
+    @property
+    def inferences(self) -> int | None:
+        """Inferences of one unit; None where the unit says it itself."""
+        return per_unit(self.per, self.inferences_per_request, self.inferences_per_user)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What AIWQ asks for beyond the model."""
+
+    comp_res: CompRes = None
+    data_scale_bits: Annotated[
+        float,
+        typer.Option("--data-scale-bits", metavar="BITS", help="S_data of AIWQ eq. 31, which the paper leaves open."),
+    ] = 1e12
+    latency: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            "--latency", metavar="S WEIGHT", help="Network latency L and its weight gamma_L in 1/s (AIWQ eq. 32)."
+        ),
+    ] = None
+    bandwidth: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            "--bandwidth", metavar="BPS WEIGHT", help="Bandwidth B in bit/s and its weight gamma_B in s/bit (eq. 32)."
+        ),
+    ] = None
+    measured_seconds: Annotated[
+        float | None,
+        typer.Option("--measured-seconds", metavar="S", help="Seconds of a real run, for AW_act (AIWQ eq. 34)."),
+    ] = None
+    human_hours: Annotated[
+        float | None, typer.Option("--human-hours", metavar="H", help="Hours of the same task done by people.")
+    ] = None
+    residual_human_hours: Annotated[
+        float | None,
+        typer.Option("--residual-human-hours", metavar="H", help="Hours of people that remain with the AI."),
+    ] = None
+    human_cost: Annotated[
+        float | None, typer.Option("--human-cost-per-hour", metavar="X", help="Cost of an hour of human work.")
+    ] = None
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="K", help="Kelvin of the Landauer bound (AIWQ eq. 2).")
+    ] = 300.0
+    negative_share: Annotated[
+        float,
+        typer.Option("--negative-share", metavar="F", help="Share of negative Relu inputs, for the Landauer bound."),
+    ] = 0.5
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `onnx_aiwq.analyze`.
+
+        Raises:
+            PolicyError: if a value does not read, or lacks another that it belongs to.
+        """
+        from onnx_aiwq.deployment import human_task
+
+        return {
+            "comp_res": parse_comp_res(self.comp_res),
+            "data_scale_bits": self.data_scale_bits,
+            "network": self._network(),
+            "measured_seconds": self.measured_seconds,
+            "human": human_task(self.human_hours, self.residual_human_hours, self.human_cost),
+            "temperature_k": self.temperature,
+            "negative_share": self.negative_share,
+        }
+
+    def _network(self) -> Network:
+        from onnx_aiwq.metrics.workload import Network
+
+        seconds, seconds_weight = self.latency or (0.0, 0.0)
+        rate, rate_weight = self.bandwidth or (0.0, 0.0)
+        return Network(seconds, rate, seconds_weight, rate_weight)
+
+
+def run_options(
+    counting: Counting,
+    grid: Grid,
+    deployment: Deployment,
+    training: Training = Training(),
+    hardware: str | None = None,
+) -> RunOptions:
+    """What the command line says of the analysis.
 
     Raises:
-        PolicyError: if it is none of `LEVELS`.
+        AiwqError: if a value does not read.
     """
-    choose("--level", value, LEVELS)
-    return "validation" if value == "validation" else "training" if value == "training" else "inference"
+    from onnx_aiwq.runs import RunOptions
 
-
-def parse_bindings(given: list[str] | None) -> dict[str, int]:
-    """The values of `--bind`, by dimension."""
-    bindings: dict[str, int] = {}
-    for text in given or []:
-        name, separator, value = text.rpartition("=")
-        if not separator or not name or not value.strip().isdecimal():
-            raise ShapeError(
-                f"--bind {text!r}: expected NAME=INT with a non-negative integer, for example --bind batch=8"
-            )
-        if bindings.get(name, int(value)) != int(value):
-            raise ShapeError(f"--bind {name}: bound to {bindings[name]} and to {value}; give it once")
-        bindings[name] = int(value)
-    return bindings
-
-
-def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """The values of `--shape`, by input."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in given or []:
-        name, separator, value = text.rpartition("=")
-        dims = [dim.strip() for dim in value.split(",")] if value.strip() else []
-        if not separator or not name or not all(dim.isdecimal() for dim in dims):
-            raise ShapeError(f"--shape {text!r}: expected INPUT=D1,D2,..., for example --shape input=1,3,224,224")
-        if name in shapes:
-            raise ShapeError(f"--shape {name}: given twice; give each input once")
-        shapes[name] = tuple(int(dim) for dim in dims)
-    return shapes
-
-
-def parse_comp_res(given: str | None) -> dict[str, float] | None:
-    """The figures of `--comp-res`, by name."""
-    if given is None:
-        return None
-    figures: dict[str, float] = {}
-    for part in given.split(","):
-        name, separator, value = part.partition("=")
-        try:
-            number = float(value) if separator else None
-        except ValueError:
-            number = None
-        if number is None or name.strip() in figures:
-            raise PolicyError(
-                f"--comp-res {given!r}: expected NAME=NUMBER,... with each name once, as in cpu_gips=40,ram_gt_per_s=5"
-            )
-        figures[name.strip()] = number
-    return figures
-
-
-def per_unit(per: str, request: int | None, user: int | None) -> int | None:
-    """The inferences of one unit of `--per`."""
-    choose("--per", per, ("inference", "1000", "user", "request"))
-    for name, number in (("request", request), ("user", user)):
-        if number is not None and per != name:
-            raise PolicyError(f"--inferences-per-{name} {number}: belongs to --per {name}")
-    return request if per == "request" else user
-
-
-def parse_range(option: str, text: str) -> list[int]:
-    """Whole numbers from ``FROM:TO`` (tenfold), ``FROM:TO:xFACTOR`` or ``FROM:TO:+STEP``; 1e6 is a whole number."""
-    parts = text.split(":")
-    step = parts[2] if len(parts) == 3 else "x10"
-    numbers = [_whole(number) for number in (*parts[:2], step[1:])]
-    start, stop, by = numbers if len(numbers) == 3 else (None, None, None)
-    if len(parts) not in (2, 3) or step[:1] not in ("x", "+") or start is None or stop is None or by is None:
-        raise PolicyError(f"{option} {text!r}: expected FROM:TO:xFACTOR or FROM:TO:+STEP, for example 100:1e8:x10")
-    if start < 1 or stop < start or by < (2 if step[0] == "x" else 1):
-        raise PolicyError(
-            f"{option} {text!r}: expected 1 <= FROM <= TO, a factor of at least 2 or a step of at least 1"
-        )
-    values = [start]
-    while (following := values[-1] * by if step[0] == "x" else values[-1] + by) <= stop:
-        values.append(following)
-        if len(values) > _MAX_POINTS:
-            raise PolicyError(f"{option} {text!r}: more than {_MAX_POINTS} points; take a larger step")
-    return values
-
-
-def _whole(text: str) -> int | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return int(number) if abs(number) < 1e19 and number == int(number) else None
+    for option, value, allowed in (
+        ("--convention", counting.convention, CONVENTIONS),
+        ("--level", training.level, LEVELS),
+        ("--bp", training.bp, GRANULARITIES),
+    ):
+        if value is not None:
+            choose(option, value, allowed)
+    return RunOptions(
+        bind=parse_bindings(counting.bind),
+        shapes=parse_shapes(counting.shape),
+        convention=counting.convention,
+        level=training.level,
+        loss=training.loss,
+        optimizer=training.optimizer,
+        bp=training.bp,
+        mini_batch=training.mini_batch,
+        hardware=hardware,
+        region=grid.region,
+        carbon_intensity=grid.carbon_intensity,
+        carbon_profile=None if grid.carbon_profile is None else str(grid.carbon_profile),
+        hour=grid.hour,
+        pue=grid.pue,
+        utilization=deployment.utilization,
+        embodied_kg=deployment.embodied_kg,
+        lifetime_years=deployment.lifetime_years,
+        inferences=deployment.inferences,
+        lifecycle=None if deployment.lifecycle is None else str(deployment.lifecycle),
+    )

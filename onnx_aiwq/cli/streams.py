@@ -72,12 +72,21 @@ def table_width() -> int | None:
     return None if is_terminal() else 160
 
 
+def line_width() -> int | None:
+    """Columns that a list is folded for: those of the terminal; in a pipe a row is a line, however long."""
+    if not is_terminal():
+        return None
+    from onnx_aiwq.render.console import columns_of
+
+    return columns_of()
+
+
 def is_terminal() -> bool:
     """Whether stdout is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def write(text: str, output: Path | None) -> None:
+def write(text: str | bytes, output: Path | None) -> None:
     """Print the result, or write it to a file that appears only when it is whole."""
     if output is not None:
         from onnx_aiwq.files import write_whole
@@ -91,7 +100,10 @@ def write(text: str, output: Path | None) -> None:
     if sys.stdout is None:
         raise PolicyError("stdout is closed; open it, or name a file with --output")
     try:
-        sys.stdout.write(text)
+        if isinstance(text, bytes):
+            sys.stdout.buffer.write(text)
+        else:
+            sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
         # Python would try to write the rest once more when it ends.

@@ -9,8 +9,8 @@ from onnx_aiwq.graph import Graph
 from onnx_aiwq.vocabulary import Operator, Tensor
 
 
-def peak_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> int | None:
-    """The largest sum of live activations over the execution order, bytes.
+def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> dict[str, int] | None:
+    """The sum of live activations while each operator runs, bytes, by its name in execution order.
 
     An activation lives from the operator that makes it to the last that reads it, graph inputs from the start, graph
     outputs to the end; weights and other constants are no activations. Tensors that share memory (views) count once.
@@ -20,7 +20,8 @@ def peak_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
         is_view: whether an operator's first output shares the memory of its first input.
 
     Returns:
-        None where the size of an activation is not known.
+        With the graph's inputs alone before the first operator, under the name ``""``; None where the size of an
+        activation is not known.
     """
     lives = _Lifetimes()
     for tensor in graph.inputs:
@@ -43,7 +44,8 @@ def peak_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
                 lives.use(flowing, order[consumer])
     for tensor in graph.outputs:
         lives.use(tensor, len(graph.operators))
-    return _sweep([tensor.name for tensor in graph.inputs], made, lives.last_use, lives.size_bytes)
+    live = _sweep([tensor.name for tensor in graph.inputs], made, lives.last_use, lives.size_bytes)
+    return None if live is None else dict(zip(("", *order), live, strict=True))
 
 
 @dataclass
@@ -75,7 +77,8 @@ class _Lifetimes:
 
 def _sweep(
     inputs: list[str], made: list[list[str]], last_use: dict[str, int], size_bytes: dict[str, int | None]
-) -> int | None:
+) -> list[int] | None:
+    """Live bytes before the first operator, then while each runs."""
     dying: dict[int, list[str]] = {}
     for root, index in last_use.items():
         dying.setdefault(index, []).append(root)
@@ -85,13 +88,13 @@ def _sweep(
         if size is None:
             return None
         live += size
-    peak = live
+    curve = [live]
     for index, names in enumerate(made):
         for name in names:
             size = size_bytes[name]
             if size is None:
                 return None
             live += size
-        peak = max(peak, live)
+        curve.append(live)
         live -= sum(size_bytes[root] or 0 for root in dying.get(index, ()))
-    return peak
+    return curve

@@ -23,7 +23,7 @@ def render_advice(document: Mapping[str, Any], form: str, width: int | None) -> 
     Args:
         document: of schema ``onnx_aiwq.advice/1``.
         form: table, json, markdown or csv.
-        width: columns of the table of levers; the notes below it are whole.
+        width: of a terminal, which long texts are folded for; whole lines if None.
     """
     if form == "json":
         return json.dumps(document, indent=2, allow_nan=False) + "\n"
@@ -32,7 +32,7 @@ def render_advice(document: Mapping[str, Any], form: str, width: int | None) -> 
     rows = [_row("as it is", "", document["baseline"], ""), *map(_lever_row, document["levers"])]
     notes = [*_notes(document)]
     levers = write_rows(_COLUMNS, rows, form, width)
-    return f"{levers}\n{write_rows(('change', 'what', 'note'), notes, form, None)}"
+    return f"{levers}\n{write_rows(('change', 'what', 'note'), notes, form, width)}"
 
 
 def _row(name: str, change: str, figures: Mapping[str, Any], saving: str) -> tuple[str, ...]:

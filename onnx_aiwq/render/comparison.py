@@ -23,6 +23,7 @@ SHOWN = {
     "transistor_operations": "TOs",
     "peak_memory": "memory",
 }
+TITLES = {**SHOWN, "macs": "MACs", "peak_memory": "peak memory", "parameters": "parameters"}
 _CHANGED = {"nodes": None, "transistor_operations": "", "macs": "", "bytes": "B", "joules": "J"}
 _LISTED_CHANGES = 50
 
@@ -65,11 +66,12 @@ def _row(number: int, row: Mapping[str, Any]) -> tuple[str, ...]:
         str(number),
         plain(row["model"]) + marks,
         f"{plain(row['hardware'])} ({row['energy']['source']})",
-        *(_metric_cell(name, row["metrics"][name]) for name in SHOWN),
+        *(metric_text(name, row["metrics"][name]) for name in SHOWN),
     )
 
 
-def _metric_cell(name: str, entry: Mapping[str, Any] | None) -> str:
+def metric_text(name: str, entry: Mapping[str, Any] | None) -> str:
+    """A value of a row with its interval."""
     if entry is None:
         return "unknown"
     metric = METRICS[name]
@@ -82,11 +84,12 @@ def _difference_rows(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str
     for entry in entries:
         pairs.setdefault((entry["row"], entry["reference"]), {})[entry["metric"]] = entry
     for (row, reference), found in pairs.items():
-        cells = [_difference_cell(found[name]) if name in found else "unknown" for name in SHOWN]
+        cells = [difference_text(found[name]) if name in found else "unknown" for name in SHOWN]
         yield (str(row + 1), f"#{reference + 1}", *cells)
 
 
-def _difference_cell(entry: Mapping[str, Any]) -> str:
+def difference_text(entry: Mapping[str, Any]) -> str:
+    """A difference in words, as a share or as a factor."""
     if entry["verdict"] in ("equal", "no measurable difference"):
         return str(entry["verdict"])
     ratio = entry["ratio"]
@@ -114,7 +117,7 @@ def _arrow(entry: Mapping[str, Any], key: str, unit: str | None) -> str:
     return one if one == other else f"{one} -> {other}"
 
 
-def _conclusions(comparison: Comparison) -> Iterator[str]:
+def conclusions(comparison: Comparison) -> Iterator[str]:
     """What follows from the rows, one line each."""
     first, second = comparison["pareto_metrics"]
     front = ", ".join(f"#{entry['row'] + 1}" for entry in comparison["pareto"]) or "no complete row"
@@ -149,37 +152,58 @@ def _grid(carbon: Mapping[str, Any]) -> str:
 
 
 def _table(comparison: Comparison, width: int | None, colour: bool) -> str:
+    from rich.text import Text
+
+    from onnx_aiwq.render.console import columns_of, printed
+
+    columns = width or columns_of()
+    parts: list[Any] = []
+    for section in _sections(comparison):
+        if section[0] != "rows":
+            parts.append(Text(section[0], style="bold"))
+        shown = None
+        for needed, shown in map(_rich, _layouts(section)):  # noqa: B007 - the narrowest where none fits: rich folds it
+            if needed <= columns:
+                break
+        parts.append(shown)
+    return printed([*parts, *map(Text, conclusions(comparison))], width, colour)
+
+
+def _layouts(section: Section) -> Iterator[tuple[list[str], Section]]:
+    """Ways to lay a section out, the widest first: lines above a table, and the table."""
+    title, columns, rows = section
+    if title == "rows":
+        yield [], (title, columns, [(*row[:3], *(cell.replace(" (", "\n(") for cell in row[3:])) for row in rows])
+        stacked = [(row[0], f"{row[1]}\n{row[2]}", *(cell.replace(" (", "\n(") for cell in row[3:])) for row in rows]
+        yield [], (title, (columns[0], "model, hardware", *columns[3:]), stacked)
+        narrow = [(row[0], *map(_in_lines, row[3:])) for row in rows]
+        yield [f"#{row[0]}  {row[1]}, {row[2]}" for row in rows], (title, (columns[0], *columns[3:]), narrow)
+        return
+    yield [], section
+    yield [], (title, columns, [tuple(cell.replace(" -> ", "\n-> ") for cell in row) for row in rows])
+
+
+def _in_lines(cell: str) -> str:
+    return cell.replace(" (", "\n").replace(" to ", " to\n").rstrip(")")
+
+
+def _rich(layout: tuple[list[str], Section]) -> tuple[int, Any]:
+    """The columns that a layout needs at least with its names whole, and what is printed."""
     from rich import box
-    from rich.console import Console
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    stream = io.StringIO()
-    console = Console(
-        file=stream, width=width, force_terminal=colour, no_color=not colour, highlight=False, markup=False, emoji=False
-    )
-    for title, columns, rows in map(_stacked, _sections(comparison)):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        left = ("model, hardware", "against", "change", columns[0] if title.startswith("by ") else "")
-        for column in columns:
-            table.add_column(column, justify="left" if column in left else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        if title != "rows":
-            console.print(Text(title, style="bold"))
-        console.print(table)
-    for line in _conclusions(comparison):
-        console.print(Text(line))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
-
-
-def _stacked(section: Section) -> Section:
-    """For narrow terminals: the hardware below the model, the interval below the value."""
-    title, columns, rows = section
-    if title != "rows":
-        return section
-    stacked = [(row[0], f"{row[1]}\n{row[2]}", *(cell.replace(" (", "\n(") for cell in row[3:])) for row in rows]
-    return title, (columns[0], "model, hardware", *columns[3:]), stacked
+    lines, (title, columns, rows) = layout
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    left = ("model", "hardware", "model, hardware", "against", "change", columns[0] if title.startswith("by ") else "")
+    for column in columns:
+        table.add_column(column, justify="left" if column in left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    cells = [[column, *(row[index] for row in rows)] for index, column in enumerate(columns)]
+    needed = sum(max(len(line) for cell in each for line in cell.split("\n")) + 1 for each in cells) + 1
+    return needed, Group(*map(Text, lines), table)
 
 
 def _markdown(comparison: Comparison) -> str:
@@ -187,7 +211,7 @@ def _markdown(comparison: Comparison) -> str:
     for title, columns, rows in _sections(comparison):
         lines += [f"### {markdown_row([title])[2:-2]}", "", markdown_row(columns), markdown_row(["---"] * len(columns))]
         lines += [*map(markdown_row, rows), ""]
-    lines += [f"- {markdown_row([line])[2:-2]}" for line in _conclusions(comparison)]
+    lines += [f"- {markdown_row([line])[2:-2]}" for line in conclusions(comparison)]
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from onnx_aiwq.profiles import HardwareProfile, ProfileSummary
 
 Row = tuple[str, ...]
+_WHOLE_CELL, _WHOLE_NAME = 14, 32  # characters that are never folded, of a cell and of the first
+_FOLDED_CELL = 16  # characters that a folded text has at least
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def rule_rows(rules: Iterable[Rule]) -> list[Row]:
@@ -49,7 +53,14 @@ def profile_rows(profiles: Iterable[ProfileSummary]) -> list[Row]:
 
 
 def write_rows(columns: Sequence[str], rows: Sequence[Row], form: str, width: int | None) -> str:
-    """Write rows as a table, JSON (a list of objects), Markdown or CSV."""
+    """Write rows as a table, JSON (a list of objects), Markdown or CSV.
+
+    Args:
+        columns: their names.
+        rows: of text.
+        form: table, json, markdown or csv.
+        width: of a terminal, which a table folds long texts for; one line per row, however long, if None.
+    """
     if form == "json":
         return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2) + "\n"
     if form == "markdown":
@@ -58,16 +69,53 @@ def write_rows(columns: Sequence[str], rows: Sequence[Row], form: str, width: in
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows([columns, *(map(spreadsheet_cell, row) for row in rows)])
         return stream.getvalue()
-    return _aligned([tuple(columns), *rows], width)
+    if width is not None and _natural_width([tuple(columns), *rows]) > width:
+        return _folded(columns, rows, width)
+    return _aligned([tuple(columns), *rows])
 
 
-def _aligned(rows: Sequence[Row], width: int | None) -> str:
+def _natural_width(rows: Sequence[Row]) -> int:
+    widths = (max(len(row[column]) for row in rows) + 2 for column in range(len(rows[0])))
+    return sum(widths) - 2
+
+
+def _aligned(rows: Sequence[Row]) -> str:
     """Columns padded to their widest cell; plain text, so that a long list streams into any pager."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = (
         "  ".join(plain(cell).ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-    return "\n".join(line if width is None else line[:width] for line in lines) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def _folded(columns: Sequence[str], rows: Sequence[Row], width: int) -> str:
+    """Long texts over several lines, where short ones, which numbers are, leave room for them; else one entry a row."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from onnx_aiwq.render.console import printed
+
+    widest = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
+    whole = [size <= (_WHOLE_CELL if index else _WHOLE_NAME) for index, size in enumerate(widest)]
+    room = width - sum(size + 2 for size, kept in zip(widest, whole, strict=True) if kept)
+    if room < (_FOLDED_CELL + 2) * whole.count(False):
+        return "".join(_entry_lines(columns, row, width) for row in rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for column, kept in zip(columns, whole, strict=True):
+        table.add_column(column, overflow="fold", no_wrap=kept)
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    return printed([table], width, colour=False)
+
+
+def _entry_lines(columns: Sequence[str], row: Row, width: int) -> str:
+    """The first two cells as a heading, then what each of the others is; a number is not parted from its unit."""
+    heading = textwrap.wrap(": ".join(plain(cell) for cell in row[:2] if cell), width, subsequent_indent="  ")
+    parts = [f"{column} {plain(cell)}" for column, cell in zip(columns[2:], row[2:], strict=True) if cell]
+    tied = ", ".join(part if len(part) > width - 4 else part.replace(" ", _NO_BREAK) for part in parts)
+    indent = "    "
+    body = textwrap.wrap(tied, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join([*heading, *(line.replace(_NO_BREAK, " ") for line in body)]) + "\n"
 
 
 def rule_text(rules: Sequence[Rule], form: str, width: int | None) -> str:
@@ -144,4 +192,4 @@ def profile_text(profile: HardwareProfile, form: str, width: int | None) -> str:
 def _entry(rows: Sequence[tuple[str, str]], form: str, width: int | None) -> str:
     if form == "json":
         return json.dumps(dict(rows), indent=2) + "\n"
-    return write_rows(("figure", "value"), rows, form, None) if form != "table" else _aligned(rows, None)
+    return write_rows(("figure", "value"), rows, form, None) if form != "table" else _aligned(rows)

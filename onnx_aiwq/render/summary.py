@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from onnx_aiwq.render.views import Group, groups, together
 from onnx_aiwq.units import format_bytes, format_count, format_si
 
 Report = Mapping[str, Any]
-OPERATOR_COLUMNS = ("operator", "nodes", "BOs", "TOs", "MACs", "bytes", "energy")
+COLUMNS = ("nodes", "BOs", "TOs", "MACs", "bytes", "energy")
+_DEFAULT_TOP = 20
+_SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def plain(text: object) -> str:
@@ -17,26 +20,51 @@ def plain(text: object) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(text))
 
 
-def operator_rows(report: Report) -> Iterator[tuple[str, ...]]:
-    """One row per operator, the costliest first, in the order of `OPERATOR_COLUMNS`."""
+def micro(text: str) -> str:
+    """Formatted numbers with the sign of micro, which terminals may lack and pictures do not."""
+    return re.sub(r"(?<=\d )u(?=(?:J|s|g|W|B|bit)\b)", "µ", text)
+
+
+def cost_rows(report: Report, by: str = "operator", top: int | None = None) -> Iterator[tuple[str, ...]]:
+    """One row per operator, node, data type or scope, the costliest first: its name, then `COLUMNS`.
+
+    Args:
+        report: the JSON report.
+        by: one of `onnx_aiwq.render.views.GROUPS`.
+        top: rows that are shown, the rest as one; all operators and data types, and 20 of the others, if None.
+    """
+    found = groups(report, by)
+    shown = top or (_DEFAULT_TOP if by in ("node", "scope") else len(found))
+    if len(found) <= shown + 1:
+        shown = len(found)  # one more row is no longer than its summary
     total_j = report["energy"]["joules"] or 0.0
-    entries = report["by_operator"].items()
-    for name, entry in sorted(entries, key=lambda item: (-(item[1]["joules"] or 0.0), -item[1]["nodes"], item[0])):
-        operations = entry["basic_operations"]
-        share = f"{100 * entry['joules'] / total_j:.1f} %" if total_j and entry["joules"] is not None else "unknown"
-        yield (
-            plain(name),
-            _nodes(entry),
-            _count(None if operations is None else sum(operations.values())),
-            _count(entry["transistor_operations"]),
-            _count(entry["macs"]),
-            format_bytes(_bytes(entry)),
-            share,
-        )
+    for group in found[:shown]:
+        yield _cost_row(plain(group.name) or "(none)", group, total_j)
+    if found[shown:]:
+        yield _cost_row(f"{len(found) - shown} more", together(found[shown:]), total_j)
+
+
+def _cost_row(name: str, group: Group, total_j: float) -> tuple[str, ...]:
+    share = "unknown" if group.joules is None or not total_j else f"{100 * group.joules / total_j:.1f} %"
+    return (
+        name,
+        _nodes(group),
+        _count(group.basic_operations),
+        _count(group.transistor_operations),
+        _count(group.macs),
+        format_bytes(group.bytes_moved),
+        share,
+    )
+
+
+def _nodes(group: Group) -> str:
+    """How many nodes, and how many of them the figures of their row leave out."""
+    nodes, left_out = format_count(group.nodes), group.not_counted
+    return f"{nodes} ({format_count(left_out)} not counted)" if 0 < left_out < group.nodes else nodes
 
 
 def total_row(report: Report) -> tuple[str, ...]:
-    """The totals, in the order of `OPERATOR_COLUMNS`."""
+    """The totals, in the same order."""
     totals = report["totals"]
     return (
         "total (partial)" if totals["partial"] else "total",
@@ -49,21 +77,26 @@ def total_row(report: Report) -> tuple[str, ...]:
     )
 
 
-def _nodes(entry: Mapping[str, Any]) -> str:
-    """How many nodes, and how many of them the sums of their operator leave out."""
-    nodes, unsupported = format_count(entry["nodes"]), entry["unsupported"]
-    return f"{nodes} ({format_count(unsupported)} not counted)" if 0 < unsupported < entry["nodes"] else nodes
-
-
-def _bytes(entry: Mapping[str, Any]) -> int | None:
-    read, written = entry["bytes_read"], entry["bytes_written"]
-    return None if read is None or written is None else read + written
-
-
 def _count(value: int | None) -> str:
     if value is None:
         return "unknown"
     return str(value) if value < 10_000 else format_si(value, digits=4)
+
+
+def sparkline(values: Sequence[float | None], width: int = 40) -> str:
+    """Values as one line of blocks, the largest of neighbours where not all fit; empty if one is unknown."""
+    if not values or any(value is None for value in values):
+        return ""
+    known = [value or 0.0 for value in values]
+    cells = min(width, len(known))
+    heights = [max(known[len(known) * i // cells : len(known) * (i + 1) // cells]) for i in range(cells)]
+    most = max(heights) or 1.0
+    return "".join(_SPARKS[min(int(height / most * len(_SPARKS)), len(_SPARKS) - 1)] for height in heights)
+
+
+def file_name(path: str) -> str:
+    """The last part of a path, whichever system wrote it."""
+    return plain(path).replace("\\", "/").split("/")[-1]
 
 
 def heading(report: Report) -> str:

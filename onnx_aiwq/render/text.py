@@ -7,12 +7,15 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
-from onnx_aiwq.render.summary import OPERATOR_COLUMNS, facts, heading, operator_rows, plain, total_row
+from onnx_aiwq.render.summary import COLUMNS, cost_rows, facts, heading, plain, total_row
+from onnx_aiwq.render.views import Group, groups, together
 
 _NODES_HERE = "nodes"
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# With the full-width forms, which some spreadsheets read as the same.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NODE_COLUMNS = ("name", "op_type", "domain", "scope", "repeats", "status", "dtype")
 _NODE_NUMBERS = ("transistor_operations", "macs", "bytes_read", "bytes_written", "energy_j", "seconds")
 
@@ -29,11 +32,11 @@ def render_json(report: Mapping[str, Any]) -> str:
     return text.replace(mark, f'"nodes": [\n    {lines}\n  ]', 1) + "\n"
 
 
-def render_markdown(report: Mapping[str, Any]) -> str:
-    """Two Markdown tables: operators, then every figure with its provenance."""
-    lines = [f"### {_cell(heading(report))}", "", markdown_row(OPERATOR_COLUMNS), markdown_row(["---"] + ["---:"] * 6)]
-    lines += [markdown_row(row) for row in operator_rows(report)]
-    lines.append(markdown_row([f"**{cell}**" for cell in total_row(report)]))
+def render_markdown(report: Mapping[str, Any], by: str = "operator", top: int | None = None) -> str:
+    """Two Markdown tables: operators (or what `by` says), then every figure with its provenance."""
+    lines = [f"### {_cell(heading(report))}", "", markdown_row((by, *COLUMNS)), markdown_row(["---"] + ["---:"] * 6)]
+    lines += [markdown_row(row) for row in cost_rows(report, by, top)]
+    lines.append("| " + " | ".join(f"**{_cell(cell)}**" for cell in total_row(report)) + " |")
     lines += ["", markdown_row(["figure", "value", "provenance"]), markdown_row(["---"] * 3)]
     lines += [markdown_row(row) for row in facts(report)]
     return "\n".join(lines) + "\n"
@@ -48,8 +51,10 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\`*_\[\]!|~])", r"\\\1", plain(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
-def render_csv(report: Mapping[str, Any]) -> str:
-    """One row per node; cells that a spreadsheet would take as a formula are neutralised."""
+def render_csv(report: Mapping[str, Any], by: str | None = None, top: int | None = None) -> str:
+    """One row per node, or per group of `by`; cells that a spreadsheet would take as a formula are neutralised."""
+    if by is not None or top is not None:
+        return _grouped_csv(report, by or "node", top)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     operations = list(report["totals"]["basic_operations"])
@@ -58,6 +63,19 @@ def render_csv(report: Mapping[str, Any]) -> str:
         counts = node["basic_operations"] or {}
         numbers = [*(counts.get(op) for op in operations), *(node[column] for column in _NODE_NUMBERS)]
         writer.writerow([*(spreadsheet_cell(node[column]) for column in _NODE_COLUMNS), *numbers])
+    return stream.getvalue()
+
+
+def _grouped_csv(report: Mapping[str, Any], by: str, top: int | None) -> str:
+    """The costliest first, with exact numbers; empty where unknown."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    found = groups(report, by)
+    columns = [field.name for field in fields(Group)][1:]
+    writer.writerow([by, *columns])
+    rest = [replace(together(found[top:]), name=f"{len(found) - top} more")] if top and found[top:] else []
+    for group in (*found[:top], *rest):
+        writer.writerow([spreadsheet_cell(group.name), *(getattr(group, column) for column in columns)])
     return stream.getvalue()
 
 
