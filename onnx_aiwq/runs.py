@@ -11,6 +11,7 @@ from onnx_aiwq.errors import ModelError, ShapeError, UnsupportedOperatorError, s
 
 if TYPE_CHECKING:
     from onnx_aiwq.graph import Graph
+    from onnx_aiwq.loading import Skeleton
     from onnx_aiwq.profiles import HardwareProfile
 
 _GLOB_CHARACTERS = frozenset("*?[")
@@ -147,25 +148,30 @@ def analysed(
     from onnx_aiwq.report import analyze
 
     progress(f"reading {path}")
-    graph = _loaded(path, options)
+    graph = loaded(path, options)
     for each in hardware:
         progress(f"counting {path}")
         yield analyze(graph, hardware=each, **options.arguments()).to_dict()
 
 
-def _loaded(path: Path, options: RunOptions) -> Graph:
+def loaded(source: Path | Skeleton, options: RunOptions) -> Graph:
+    """The graph of a model with those of the bindings and shapes that it has a name for.
+
+    Raises:
+        AiwqError: as `onnx_aiwq.load`.
+    """
     from onnx_aiwq.graph import load
 
     bind, shapes = dict(options.bind), dict(options.shapes)
     if options.optional & (bind.keys() | shapes.keys()):
         # What the model has is known only when it is read without them.
-        bare = load(path)
+        bare = load(source)
         inputs = {tensor.name for tensor in bare.inputs}
         bind = {name: value for name, value in bind.items() if _wanted(name, bare.assumed_bindings, options)}
         shapes = {name: value for name, value in shapes.items() if _wanted(name, inputs, options)}
         if not bind and not shapes:
             return bare
-    return load(path, bind=bind, shapes=shapes)
+    return load(source, bind=bind, shapes=shapes)
 
 
 def _wanted(name: str, known: Iterable[str], options: RunOptions) -> bool:

@@ -15,7 +15,10 @@ _MAX_POINTS = 1000  # of a sweep
 LEVELS = ("inference", "validation", "training")
 GRANULARITIES = ("instance", "batch")
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file; weights may be absent.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="ONNX file (or its URL); weights may be absent.", show_default=False),
+]
 Bind = Annotated[
     list[str] | None, typer.Option("--bind", metavar="NAME=INT", help="Value of a symbolic dimension; repeatable.")
 ]
