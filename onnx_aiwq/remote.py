@@ -174,7 +174,12 @@ def read_beside(url: str, location: str, offset: int, size_bytes: int) -> bytes 
 
 
 def _unreadable(url: str, error: Exception) -> UnreadableError:
+    cause = error.__cause__
     if isinstance(error, FileNotFoundError):
-        return UnreadableError(f"{url}: no such file; check the URL")
+        # fsspec calls so whatever a web server, or the way to it, answers with.
+        refused = getattr(cause, "status", 404) not in (404, 410)
+        if cause is None or not (refused or (isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError))):
+            return UnreadableError(f"{url}: no such file; check the URL")
+        error = cause if isinstance(cause, Exception) else error
     reason = " ".join(str(error).split()) or type(error).__name__
     return UnreadableError(f"{url}: cannot be read: {reason}; check the URL, the network and the credentials")

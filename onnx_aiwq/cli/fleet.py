@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from onnx_aiwq.cli import inputs
 from onnx_aiwq.cli import options as opt
-from onnx_aiwq.cli.streams import say, write
+from onnx_aiwq.cli.streams import say, shown_progress, table_width, use_colour, warn, write
 
 if TYPE_CHECKING:
     from onnx_aiwq.fleet.cluster import Cluster
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnx_aiwq.runs import RunOptions
 
 _HELP = ("-h", "--help")
+_FORMATS = ("table", "json", "html")
 
 
 class _SourcesOrCommand(TyperGroup):
@@ -158,3 +159,37 @@ def _told(done: FleetRun, output: Path) -> str:
         f"{done.failed:,} failed, in {duration(done.seconds)}{rate}\n"
         f"`aiwq fleet report {output}` summarises\n"
     )
+
+
+@fleet.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `aiwq fleet --output DIR` wrote.")],
+    inferences: Annotated[
+        str,
+        typer.Option("--inferences", metavar="N|FILE.csv", help="Of each model, or a CSV of model,inferences."),
+    ] = "1",
+    by: Annotated[str, typer.Option("--by", metavar="METRIC", help="What consumers are ranked by.")] = "energy",
+    top: Annotated[int, typer.Option("--top", metavar="N", help="Length of every list.")] = 10,
+    pareto: Annotated[
+        str, typer.Option("--pareto", metavar="METRIC,METRIC", help="The rows that no other beats in both metrics.")
+    ] = "energy,seconds",
+    form: Annotated[str, typer.Option("--format", metavar="|".join(_FORMATS), help="Form of the result.")] = "table",
+    output: opt.Output = None,
+) -> None:
+    """Summarise a fleet: totals, largest consumers, Pareto front, errors, and what the latest run changed."""
+    from onnx_aiwq.errors import PolicyError
+    from onnx_aiwq.fleet.inferences import parse_inferences
+    from onnx_aiwq.fleet.render import render_fleet
+    from onnx_aiwq.fleet.summary import Question, summarise
+
+    opt.choose("--format", form, _FORMATS)
+    metrics = [name.strip() for name in pareto.split(",")]
+    if len(metrics) != 2:
+        raise PolicyError(f"--pareto {pareto!r}: expected two metrics, for example energy,seconds")
+    question = Question(parse_inferences(inferences), top, by, (metrics[0], metrics[1]))
+    with shown_progress() as progress:
+        progress("reading the fleet")
+        found = summarise(folder, question)
+    text = render_fleet(found, form, width=table_width(), colour=output is None and use_colour())
+    write(text, output)
+    warn(found["warnings"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from onnx_aiwq.fleet.reading import Inventory, current_rows
 from onnx_aiwq.fleet.store import FleetFolder
 
-Inventory = Mapping[str, tuple[str | None, str | None]]
 _COMPARED = ("joules", "seconds", "co2e_g", "transistor_operations", "macs", "parameters")
 
 
@@ -29,18 +29,20 @@ def changes_entry(
     old, new = runs[previous]["description"], runs[number]["description"]
     old_models, new_models = store.inventory(previous), store.inventory(number)
     both = old_models.keys() & new_models.keys()
-    content = [model for model in both if old_models[model][1] != new_models[model][1]]
+    content = [
+        model
+        for model in both
+        if None not in (was := (old_models[model].content, new_models[model].content)) and was[0] != was[1]
+    ]
     same_terms = old["settings"] == new["settings"] and old["hardware"] == new["hardware"]
-    # Where neither content nor terms differ, no figure can.
-    before = _figures(store, old, old_models, both if not same_terms else content)
-    after = _figures(store, new, new_models, both if not same_terms else content)
-    was, now = {model for model, _ in before}, {model for model, _ in after}
+    compared = content if same_terms else both  # where neither content nor terms differ, no figure can
+    before, after = _figures(store, old, old_models, compared), _figures(store, new, new_models, compared)
     lists = {
         "added": sorted(new_models.keys() - old_models.keys()),
         "removed": sorted(old_models.keys() - new_models.keys()),
         "content_changed": sorted(content),
-        "newly_failing": sorted(was - now),
-        "recovered": sorted(now - was),
+        "newly_failing": sorted(model for model in both if new_models[model].failed > old_models[model].failed),
+        "recovered": sorted(model for model in both if new_models[model].failed < old_models[model].failed),
     }
     figures = _moved(before, after)
     return {
@@ -55,8 +57,6 @@ def changes_entry(
 def _figures(
     store: FleetFolder, description: Mapping[str, Any], inventory: Inventory, models: Iterable[str]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    from onnx_aiwq.fleet.summary import current_rows
-
     wanted = frozenset(models)
     if not wanted:
         return {}
@@ -83,7 +83,8 @@ def _moved(
 
 
 def _distance(row: Mapping[str, Any]) -> float:
-    return abs((row["after"]["joules"] or 0.0) - (row["before"]["joules"] or 0.0))
+    before, after = (float(row[side]["joules"] or 0.0) for side in ("before", "after"))
+    return abs(after - before)
 
 
 def _terms(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

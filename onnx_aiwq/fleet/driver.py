@@ -157,11 +157,14 @@ class Recorder:
         for row in outcome.get("rows", ()):
             names = {"model": outcome["model"], "content_sha256": outcome["content_sha256"]}
             self._results.append({**row, **names, "settings": self._settings.key})
-        if outcome["state"] == "failed":
+        failed = outcome["state"] == "failed"
+        if failed:
             row = error_row(outcome, self._settings, self._limits)
             if self._known.is_new_error(row):
                 self._errors.append(row)
-        self._list({name: outcome[name] for name in ("model", "content_sha256", "size_bytes", "version")})
+        listed = {name: outcome[name] for name in ("model", "content_sha256", "size_bytes", "version")}
+        before = outcome["state"] == "unchanged" and self._known.has_failed(outcome["model"], outcome["content_sha256"])
+        self._list({**listed, "failed": failed or before})
         self._progress.count(outcome["state"])
 
     def _list(self, row: Row) -> None:

@@ -65,13 +65,23 @@ class Known:
     def unchanged(self, found: Found) -> Row | None:
         """The inventory row of a model that need not be opened, because its store vouches for it; None for others."""
         name = storable(found.model)
-        version, content = self._here.get(name) or self._before.get(name) or (None, None)
-        if not self._trust or found.version is None or version != found.version:
+        entry = self._here.get(name) or self._before.get(name)
+        if not self._trust or entry is None or found.version is None or entry.version != found.version:
             return None
-        done = {hardware for hardware, digest in self._done.get(name, ()) if digest == content}
-        if done >= self.hardware or content in self._failed.get(name, ()):
-            return {"model": name, "content_sha256": content, "version": version, "size_bytes": _size(version)}
+        done = {hardware for hardware, digest in self._done.get(name, ()) if digest == entry.content}
+        if done >= self.hardware or self.has_failed(name, entry.content):
+            return {
+                "model": name,
+                "content_sha256": entry.content,
+                "version": entry.version,
+                "size_bytes": _size(entry.version),
+                "failed": not done >= self.hardware,
+            }
         return None
+
+    def has_failed(self, model: str, content: str | None) -> bool:
+        """Whether this content of a model failed before, for a reason that would hold again."""
+        return content in self._failed.get(model, ())
 
     def job(self, found: Found) -> Job:
         """What a worker has to know of a model."""
@@ -84,7 +94,7 @@ class Known:
 
     def is_listed(self, row: Row) -> bool:
         """Whether the inventory of this run has the model with this content."""
-        return self._here.get(row["model"]) == (row["version"], row["content_sha256"])
+        return self._here.get(row["model"]) == (row["version"], row["content_sha256"], row["failed"])
 
     def is_new_error(self, row: Row) -> bool:
         """Whether no run has written this error; from now on one has."""

@@ -18,7 +18,8 @@ class FleetProgress:
         self.analysed = self.unchanged = self.failed = 0
         self._say = say
         self._terminal = terminal
-        self._began = self._shown = time.monotonic()
+        self._shown = time.monotonic()
+        self._first: tuple[int, float] | None = None  # models and time when the first came in: workers take time to start
         self._open_line = False
 
     @property
@@ -27,13 +28,14 @@ class FleetProgress:
         return self.analysed + self.unchanged + self.failed
 
     def begin(self, total: int) -> None:
-        """Start the clock."""
+        """Say how many models there are."""
         self.total = total
-        self._began = self._shown = time.monotonic()
 
     def count(self, state: str) -> None:
         """Add a model: `analysed`, `unchanged` or `failed`."""
         setattr(self, state, getattr(self, state) + 1)
+        if self._first is None and state != "unchanged":
+            self._first = (1, time.monotonic())
         self.tell()
 
     def tell(self) -> None:
@@ -58,12 +60,11 @@ class FleetProgress:
         """The state in one line."""
         share = f" ({self.done / self.total:.0%})" if self.total else ""
         # What is skipped costs next to nothing, and would make the time left look short.
-        worked = self.analysed + self.failed
-        elapsed = time.monotonic() - self._began
+        worked, now = self.analysed + self.failed, time.monotonic()
         text = f"{self.done:,} of {self.total:,} models{share}, {self.failed:,} failed, {self.unchanged:,} unchanged"
-        if not worked or elapsed <= 0:
+        if self._first is None or worked <= self._first[0] or now <= self._first[1]:
             return text
-        rate = worked / elapsed
+        rate = (worked - self._first[0]) / (now - self._first[1])
         return f"{text}, {rate:.1f} models/s, {duration((self.total - self.done) / rate)} left"
 
 

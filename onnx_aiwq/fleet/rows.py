@@ -71,6 +71,7 @@ INVENTORY_COLUMNS: dict[str, Kind] = {
     "content_sha256": "text",
     "size_bytes": "integer",
     "version": "text",
+    "failed": "flag",
 }
 
 
@@ -88,7 +89,7 @@ def result_row(report: Report, hardware_key: str) -> Row:
     from onnx_aiwq.report_entries import coverage_entry, model_entry, totals_entry
 
     model, totals, energy = model_entry(report.graph), totals_entry(report.costs), report.energy.to_dict()
-    carbon = report.carbon.to_dict()
+    carbon, operational_g = report.carbon.to_dict(), report.carbon.operational_g
     figures: Mapping[str, Any] = {
         **model,
         **totals["basic_operations"],
@@ -106,9 +107,7 @@ def result_row(report: Report, hardware_key: str) -> Row:
         "bindings": _json(model["bindings"]),
         "assumed_bindings": _json(model["assumed_bindings"]),
         "partial": report.partial,
-        "co2e_g": None
-        if carbon["operational_g"] is None
-        else report.carbon.operational_g + (report.carbon.embodied_g or 0.0),
+        "co2e_g": None if operational_g is None else operational_g + (report.carbon.embodied_g or 0.0),
         "peak_activation_bytes": report.peak_activation_bytes,
         "ecal_j_per_bit": report.ecal.joules_per_bit,
         "aw_base": report.workload.aw_base,

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from onnx_aiwq import __version__
@@ -52,6 +52,20 @@ def arrow_schema(columns: Mapping[str, Kind], hive: str | None = None) -> Any:
     }
     fields = [(name, types[kind]) for name, kind in columns.items()]
     return pa.schema([*fields, *([(hive, pa.string())] if hive else [])])
+
+
+class Listed(NamedTuple):
+    """A model in the inventory of a run.
+
+    Attributes:
+        version: what its store said of the file; None where it said nothing.
+        content: digest of what the numbers rest on; None where it could not be read.
+        failed: whether it has an error and no rows.
+    """
+
+    version: str | None
+    content: str | None
+    failed: bool
 
 
 class FleetFolder:
@@ -98,15 +112,12 @@ class FleetFolder:
         """Columns of a dataset as an Arrow table."""
         return self._dataset(dataset, columns).to_table(columns=list(columns), filter=where)
 
-    def inventory(self, run: int) -> dict[str, tuple[str | None, str | None]]:
-        """Models of a run: version and digest; the latest where a model was read twice."""
-        found: dict[str, tuple[str | None, str | None]] = {}
-        folder = self.folder / "inventory" / _run_folder(run)
-        dataset = _arrow_dataset(folder, arrow_schema(INVENTORY_COLUMNS), None)
-        for batch in dataset.to_batches(columns=["model", "version", "content_sha256"]):
-            rows = batch.to_pydict()
-            found.update(zip(rows["model"], zip(rows["version"], rows["content_sha256"], strict=True), strict=True))
-        return found
+    def inventory(self, run: int) -> dict[str, Listed]:
+        """Models of a run; the latest where a model was read twice."""
+        dataset = _arrow_dataset(self.folder / "inventory" / _run_folder(run), arrow_schema(INVENTORY_COLUMNS), None)
+        columns = ["model", "version", "content_sha256", "failed"]
+        rows = known_rows(batch.to_pydict() for batch in dataset.to_batches(columns=columns))
+        return {model: Listed(version, content, failed) for model, version, content, failed in rows}
 
     def _dataset(self, dataset: str, columns: Sequence[str]) -> Any:
         hive = "hardware" if dataset == "results" else None

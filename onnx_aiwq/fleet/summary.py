@@ -15,37 +15,12 @@ from onnx_aiwq.errors import AiwqError, PolicyError
 from onnx_aiwq.fleet.changes import changes_entry
 from onnx_aiwq.fleet.extra import need
 from onnx_aiwq.fleet.inferences import Inferences
+from onnx_aiwq.fleet.reading import COLUMNS, EXACT, SUMS, Inventory, current_rows
 from onnx_aiwq.fleet.store import FleetFolder, known_rows
 from onnx_aiwq.quantities import find_metric
 
 SCHEMA = "onnx_aiwq.fleet/1"
-COLUMNS = {
-    "energy": "joules",
-    "seconds": "seconds",
-    "co2e": "co2e_g",
-    "ecal": "ecal_j_per_bit",
-    "transistor_operations": "transistor_operations",
-    "macs": "macs",
-    "peak_memory": "peak_activation_bytes",
-    "parameters": "parameters",
-}
-"""Metric -> its column."""
 _PER_INFERENCE = frozenset({"energy", "seconds", "co2e", "transistor_operations", "macs"})
-_SUMS = {
-    **{name: name for name in ("joules", "joules_low", "joules_high", "seconds", "seconds_low", "seconds_high")},
-    "co2e_g": "co2e_g",
-}
-_EXACT = ("transistor_operations", "macs", "bytes_read", "bytes_written")
-_READ = (
-    "model",
-    "content_sha256",
-    "hardware",
-    "hardware_key",
-    "hardware_name",
-    "joules_source",
-    "partial",
-    "embodied_g",
-)
 _EXAMPLES = 3  # models per reason of failure
 
 Number = int | float
@@ -62,8 +37,8 @@ class _Totals:
     unpriced: int = 0
     without_embodied: int = 0
     inferences: int = 0
-    exact: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_EXACT, 0))
-    parts: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in _SUMS})
+    exact: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXACT, 0))
+    parts: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in SUMS})
 
     def add(self, row: Mapping[str, Any], inferences: int) -> None:
         self.models += 1
@@ -71,9 +46,9 @@ class _Totals:
         self.unpriced += row["joules"] is None
         self.without_embodied += row["embodied_g"] is None
         self.inferences += inferences
-        for name in _EXACT:
+        for name in EXACT:
             self.exact[name] += int(row[name]) * inferences
-        for name, column in _SUMS.items():
+        for name, column in SUMS.items():
             if row[column] is not None:
                 self.parts[name].append(row[column] * inferences)
 
@@ -150,7 +125,7 @@ def summarise(folder: Path, question: Question) -> dict[str, Any]:
             "listed": len(inventory),
             "analysed": len(found.models),
             "partial": len(found.partial),
-            "failed": sum(entry["models"] for entry in errors),
+            "failed": sum(entry.failed for entry in inventory.values()),
         },
         "inferences": {**question.inferences.to_dict(), "models_without": len(question.inferences.without(inventory))},
         "totals": [found.totals[hardware].to_dict(hardware) for hardware in sorted(found.totals)],
@@ -160,32 +135,6 @@ def summarise(folder: Path, question: Question) -> dict[str, Any]:
         "changes": changes_entry(store, runs, number, question.top),
         "warnings": list(_warnings(run, number, found, unknown)),
     }
-
-
-def current_rows(
-    store: FleetFolder,
-    description: Mapping[str, Any],
-    inventory: Mapping[str, tuple[str | None, str | None]],
-    models: frozenset[str] | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Rows of a run: of its settings and hardware, and of the content that its models had.
-
-    Args:
-        store: the folder.
-        description: of the run.
-        inventory: of the run.
-        models: only these; all if None.
-    """
-    compute = need("pyarrow.compute")
-    where = (compute.field("settings") == description["settings"]) & compute.field("hardware_key").isin(
-        description["hardware"]
-    )
-    columns = list(dict.fromkeys((*_READ, *COLUMNS.values(), *_SUMS.values(), *_EXACT)))
-    for values in known_rows(store.batches("results", columns, where)):
-        row = dict(zip(columns, values, strict=True))
-        _, content = inventory.get(row["model"], (None, None))
-        if row["content_sha256"] == content and (models is None or row["model"] in models):
-            yield row
 
 
 class _Gathered:
@@ -267,7 +216,7 @@ def _value(row: Mapping[str, Any], metric: str, inferences: int) -> Number | Non
 def _errors(
     store: FleetFolder,
     description: Mapping[str, Any],
-    inventory: Mapping[str, tuple[str | None, str | None]],
+    inventory: Inventory,
     analysed: Iterable[str],
 ) -> list[dict[str, Any]]:
     """Models of the run without a row, by the reason of their latest failure."""
@@ -277,7 +226,7 @@ def _errors(
     for model, content, reason, message in known_rows(
         store.batches("errors", ("model", "content_sha256", "reason", "message"), where)
     ):
-        if model in inventory and model not in done and inventory[model][1] == content:
+        if model in inventory and model not in done and inventory[model].content == content:
             latest[model] = (reason, message)
     by_reason: dict[str, list[str]] = {}
     for model, (reason, _) in latest.items():
