@@ -19,7 +19,9 @@ class FleetProgress:
         self._say = say
         self._terminal = terminal
         self._shown = time.monotonic()
-        self._first: tuple[int, float] | None = None  # models and time when the first came in: workers take time to start
+        self._first: tuple[int, float] | None = (
+            None  # models and time when the first came in: workers take time to start
+        )
         self._open_line = False
 
     @property

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from onnx_aiwq import __version__
+from onnx_aiwq.operations.registry import ENTRY_POINT_GROUP
 from onnx_aiwq.profiles import HardwareProfile
 from onnx_aiwq.runs import RunOptions
 
@@ -75,13 +77,19 @@ class Settings:
 
     @property
     def key(self) -> str:
-        """Digest of the options and the version of this package: rows of the same key compare."""
-        return digest({"version": __version__, **self.to_dict()})
+        """Digest of the options, the version of this package and the users' rules: rows of the same key compare."""
+        return digest({"version": __version__, "rules": _users_rules(), **self.to_dict()})
 
     @property
     def hardware_keys(self) -> dict[str, HardwareProfile]:
         """Profiles by what names them in a row: their id, and a digest of all that they say."""
         return {hardware_key(profile): profile for profile in self.hardware}
+
+
+def _users_rules() -> list[str]:
+    """Packages that bring rules of their own, with their versions."""
+    found = {entry.dist for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP) if entry.dist}
+    return sorted({f"{package.name} {package.version}" for package in found})
 
 
 def hardware_key(profile: HardwareProfile) -> str:

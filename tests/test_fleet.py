@@ -1,0 +1,476 @@
+"""`aiwq fleet`: rows equal single analyses, poison stays alone, a run may end at any moment and go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+from onnx import TensorProto, helper
+
+import onnx_aiwq as aiwq
+from byte_servers import serving
+from onnx_aiwq.errors import AiwqError
+from onnx_aiwq.fleet.cluster import Cluster
+from onnx_aiwq.fleet.driver import FleetRun, run_fleet
+from onnx_aiwq.fleet.isolation import Child
+from onnx_aiwq.fleet.progress import FleetProgress, duration
+from onnx_aiwq.fleet.settings import Limits, Settings
+from onnx_aiwq.fleet.sources import list_models
+from onnx_aiwq.fleet.store import FleetWriter
+from onnx_aiwq.profiles import HardwareProfile, load_profile
+from onnx_aiwq.runs import RunOptions
+
+LIMITS = Limits(timeout_s=4.0, max_memory_bytes=1_000_000_000)
+POISON = """
+import os, signal, time
+from onnx_aiwq import Counts, rule
+
+@rule("Hang", domain="poison", family="activation")
+def hang(op):
+    "A rule that never ends."
+    while True:
+        time.sleep(1)
+
+@rule("Crash", domain="poison", family="activation")
+def crash(op):
+    "A rule that takes its process down."
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+@rule("Grow", domain="poison", family="activation")
+def grow(op):
+    "A rule that takes memory without end."
+    held = []
+    while True:
+        held.append(bytearray(b"x") * 10_000_000)
+
+@rule("Break", domain="poison", family="activation")
+def broken(op):
+    "A rule with a mistake."
+    raise RuntimeError("a mistake")
+"""
+
+
+def matmul(path: Path, rows: int, inner: int, columns: int, name: str = "") -> None:
+    """A model of rows * inner * columns MACs."""
+    shapes = {"a": [rows, inner], "b": [inner, columns], "y": [rows, columns]}
+    a, b, y = (helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in shapes.items())
+    graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["y"], name=name)], "g", [a, b], [y])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+
+
+def custom(path: Path, op_type: str, domain: str) -> None:
+    """A model of one operator of another domain."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node(op_type, ["x"], ["y"], domain=domain)], "g", [x], [y])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), path)
+
+
+def settings(*hardware: str, **options: Any) -> Settings:
+    profiles = tuple(load_profile(name) for name in hardware or ("reference-cpu",))
+    return Settings(RunOptions(**options).for_several(), profiles)
+
+
+def rows(folder: Path, dataset: str = "results") -> list[dict[str, Any]]:
+    """Rows of a dataset, sorted; read without the package."""
+    found = pyarrow.dataset.dataset(folder / dataset, format="parquet", partitioning="hive").to_table().to_pylist()
+    return sorted(found, key=lambda row: repr(sorted(row.items())))
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of two processes with the poisonous rules, as somebody else would run it."""
+    import distributed
+
+    folder = tmp_path_factory.mktemp("poison")
+    (folder / "poison_rules.py").write_text(POISON)
+    package = folder / "poison-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: poison\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[onnx_aiwq.rules]\npoison = poison_rules\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        ) as cluster:
+            yield cluster.scheduler_address
+
+
+Run = Callable[..., FleetRun]
+
+
+@pytest.fixture
+def run(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a fleet from `models` into `out`, on the cluster."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+
+    def go(*sources: str, how: Settings | None = None, output: str = "out", **options: Any) -> FleetRun:
+        return run_fleet(
+            sources or ("models",),
+            Path(output),
+            how or settings(),
+            cluster=Cluster(1, address),
+            limits=options.pop("limits", LIMITS),
+            progress=FleetProgress(lambda line: None, terminal=False),
+            **options,
+        )
+
+    return go
+
+
+def test_a_row_is_what_a_single_analysis_says(run: Run) -> None:
+    matmul(Path("models/deep/a.onnx"), 2, 3, 4)
+    custom(Path("models/b.onnx"), "Unheard", "acme")
+    done = run(how=settings("reference-cpu", "nvidia-l4"))
+    assert (done.run, done.models, done.analysed, done.unchanged, done.failed) == (1, 2, 2, 0, 0)
+    found = {(row["model"], row["hardware"]): row for row in rows(Path("out"))}
+    assert len(found) == 4
+    row = found["models/deep/a.onnx", "nvidia-l4"]
+    # A dot product of length 3 is 3 mul and 2 add; 2 x 4 of them.
+    assert (row["macs"], row["mul"], row["add"], row["partial"]) == (24, 24, 16, False)
+    report = aiwq.analyze("models/deep/a.onnx", hardware="nvidia-l4").to_dict()
+    for column in ("joules", "joules_low", "joules_high", "seconds", "interval", "compute_j", "data_j", "system_j"):
+        assert row[column] == report["energy"][column]
+    assert row["transistor_operations"] == report["totals"]["transistor_operations"]
+    assert row["bytes_read"] == report["totals"]["bytes_read"] == 4 * (2 * 3 + 3 * 4)
+    assert row["content_sha256"] == report["model"]["graph_sha256"]
+    assert row["co2e_g"] == report["carbon"]["operational_g"]
+    assert row["ecal_j_per_bit"] == report["ecal"]["joules_per_bit"]
+    other = found["models/b.onnx", "reference-cpu"]
+    assert (other["partial"], other["unsupported"], other["unsupported_operators"]) == (True, 1, ["acme.Unheard"])
+
+
+def test_poison_is_one_row_each_and_no_worker_is_lost(run: Run, address: str) -> None:
+    import distributed
+
+    for op_type in ("Hang", "Crash", "Grow", "Break"):
+        custom(Path(f"models/{op_type}.onnx"), op_type, "poison")
+    for index in range(20):
+        matmul(Path(f"models/m{index}.onnx"), 2, 3, index + 1)
+    whole = Path("models/m3.onnx").read_bytes()
+    Path("models/truncated.onnx").write_bytes(whole[:-9])
+    Path("models/dangling.onnx").symlink_to("nowhere")
+    os.mkfifo("models/fifo.onnx")
+    with distributed.Client(address) as client:
+        before = client.run(os.getpid)
+        done = run()
+        assert client.run(os.getpid) == before
+    assert (done.analysed, done.failed) == (20, 7)
+    assert len(rows(Path("out"))) == 20
+    errors = {row["model"]: (row["reason"], row["message"]) for row in rows(Path("out"), "errors")}
+    assert {Path(model).stem: reason for model, (reason, _) in errors.items()} == {
+        "Hang": "timeout",
+        "Crash": "crash",
+        "Grow": "memory",
+        "Break": "internal",
+        "truncated": "model",
+        "dangling": "unreadable",
+        "fifo": "model",
+    }
+    assert "4 s" in errors["models/Hang.onnx"][1]
+    assert "SIGSEGV" in errors["models/Crash.onnx"][1]
+    assert str(Path.cwd()) not in str(errors)  # a row does not depend on where the models lie
+    again = run()
+    # The dangling link may be mended by now; what is wrong with a model itself, under these limits, is known.
+    assert (again.analysed, again.unchanged, again.failed) == (0, 26, 1)
+    assert len(rows(Path("out"), "errors")) == 7
+    assert run(limits=Limits(5.0, LIMITS.max_memory_bytes)).failed == 7
+
+
+def test_what_is_done_is_skipped_by_content(run: Run) -> None:
+    for index in range(6):
+        matmul(Path(f"models/m{index}.onnx"), 2, 3, index + 1)
+    assert run().analysed == 6
+    first = rows(Path("out"))
+    assert (run().unchanged, rows(Path("out"))) == (6, first)
+    os.utime("models/m0.onnx")  # another time, the same content
+    assert (run(trust=False).unchanged, run().unchanged) == (6, 6)
+    matmul(Path("models/m1.onnx"), 7, 7, 7)
+    done = run()
+    assert (done.analysed, done.unchanged) == (1, 5)
+    assert len(rows(Path("out"))) == 7  # what it was before stays for the comparison
+    more = run(how=settings("reference-cpu", "nvidia-l4"))
+    assert more.analysed == 6
+    assert len(rows(Path("out"))) == 13
+    assert run(how=settings(convention="paper")).analysed == 6
+    assert run(how=settings(bind={"batch": 2})).analysed == 6
+
+
+def test_a_changed_profile_of_the_same_name_is_other_hardware(run: Run) -> None:
+    matmul(Path("models/m.onnx"), 2, 3, 4)
+    given = load_profile("reference-cpu")
+    dearer = HardwareProfile.model_validate({**given.model_dump(by_alias=True), "joules_per_bit": 1.0})
+    assert run(how=Settings(RunOptions(), (given,))).analysed == 1
+    assert run(how=Settings(RunOptions(), (dearer,))).analysed == 1
+    assert len({row["joules"] for row in rows(Path("out"))}) == 2
+
+
+def test_failures_that_lie_outside_the_model_are_tried_again(run: Run) -> None:
+    matmul(Path("models/m.onnx"), 2, 3, 4)
+    Path("models/late.onnx").symlink_to(Path.cwd() / "late")
+    assert run().failed == 1
+    matmul(Path("late"), 2, 3, 5)
+    done = run()
+    assert (done.analysed, done.unchanged, done.failed) == (1, 1, 0)
+
+
+def test_counts_beyond_64_bits_are_exact_and_beyond_38_digits_are_errors(run: Run) -> None:
+    matmul(Path("models/large.onnx"), 2**31, 2**31, 2**31)
+    matmul(Path("models/larger.onnx"), 2**62, 2**62, 2**62)
+    assert run().failed == 1
+    (row,) = rows(Path("out"))
+    assert int(row["macs"]) == 2**93
+    (error,) = rows(Path("out"), "errors")
+    assert (error["model"], error["reason"]) == ("models/larger.onnx", "range")
+
+
+def test_a_run_that_dies_between_two_files_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(8):
+        matmul(Path(f"models/m{index}.onnx"), 2, 3, index + 1)
+    Path("models/bad.onnx").write_bytes(b"\x08")
+    run(output="calm")
+    add = FleetWriter._add_part
+
+    def dying(self: FleetWriter, place: str, *rest: Any) -> None:
+        add(self, place, *rest)
+        if place.startswith(dies_after):
+            raise OSError(28, "No space left on device")
+
+    for dies_after in ("results", "errors", "inventory"):
+        output = f"killed-{dies_after}"
+        with monkeypatch.context() as patch:
+            patch.setattr(FleetWriter, "_add_part", dying)
+            with pytest.raises(AiwqError, match=r"No space left on device.*goes on where it stopped"):
+                run(output=output)
+        done = run(output=output)
+        assert done.run == 1
+        for dataset in ("results", "errors"):
+            assert rows(Path(output), dataset) == rows(Path("calm"), dataset)
+        names = [row["model"] for row in rows(Path(output), "inventory")]
+        assert sorted(names) == sorted(row["model"] for row in rows(Path("calm"), "inventory"))
+
+
+def test_models_are_read_from_a_web_server_by_ranges(run: Run) -> None:
+    for index in range(3):
+        matmul(Path(f"models/zoo/m{index}.onnx"), 2, 3, index + 1)
+    with serving(Path("models")) as (base, traffic):
+        done = run(f"{base}/zoo/", f"{base}/zoo/m1.onnx", f"{base}/none.onnx")
+        assert (done.models, done.analysed, done.failed) == (4, 3, 1)
+        assert (run(f"{base}/zoo/").unchanged, len(rows(Path("out")))) == (3, 3)
+    assert {row["model"] for row in rows(Path("out"))} == {f"{base}/zoo/m{index}.onnx" for index in range(3)}
+    assert any(request.startswith("GET bytes=0-") for request in traffic.requests)
+
+
+# ---- processes ----
+
+
+def test_a_child_is_replaced_after_its_death_and_keeps_no_limit_for_the_next(tmp_path: Path) -> None:
+    matmul(tmp_path / "m.onnx", 2, 3, 4)
+    job = {"location": str(tmp_path / "m.onnx"), "done": {}, "failed": []}
+    child = Child(settings().message(), LIMITS)
+    assert child.analyse(job)["rows"][0]["macs"] == 24
+    os.kill(child._process.pid, signal.SIGKILL)
+    assert child.analyse(job)["reason"] == "crash"
+    assert not child.usable
+    child.close()
+
+
+def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from onnx_aiwq.fleet.isolation import Child\n"
+        "from onnx_aiwq.fleet.settings import Limits\n"
+        "child = Child(sys.argv[1], Limits())\n"
+        "print(child._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, settings().message()], capture_output=True, text=True)
+    pid = int(done.stdout)
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1]:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} outlives its parent")
+
+
+# ---- the command ----
+
+
+def command(*arguments: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    code = "from onnx_aiwq.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "fleet", *arguments], capture_output=True, text=True, cwd=folder, **options
+    )
+
+
+@pytest.mark.slow
+def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None:
+    for index in range(1200):
+        matmul(tmp_path / f"models/m{index:04d}.onnx", 2, 3, index + 1)
+    (tmp_path / "models/bad.onnx").write_bytes(b"no model")
+    calm = command("models", "--output", "calm", "--workers", "2", folder=tmp_path)
+    assert calm.returncode == 0, calm.stderr
+    assert "1,201 models, 1,200 analysed, 0 unchanged, 1 failed" in calm.stdout
+    assert len(rows(tmp_path / "calm")) == 1200
+    randomly = random.Random(3)
+    code = "import onnx_aiwq.fleet.driver as d; d.PART_MODELS = 40; from onnx_aiwq.cli import main; main()"
+    line = [sys.executable, "-c", code, "fleet", "models", "--output", "killed", "--workers", "2"]
+    for name in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+        process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        parts = len(list((tmp_path / "killed").rglob("*.parquet")))
+        while process.poll() is None and len(list((tmp_path / "killed").rglob("*.parquet"))) < parts + 3:
+            time.sleep(0.02)
+        time.sleep(randomly.random() / 2)
+        process.send_signal(name)
+        _, told = process.communicate(timeout=60)
+        assert b"Traceback" not in told
+        for file in (tmp_path / "killed").rglob("*.parquet"):
+            pyarrow.parquet.read_table(file, partitioning=None)
+    assert 0 < len(rows(tmp_path / "killed")) <= 1200
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for dataset in ("results", "errors"):
+        assert rows(tmp_path / "killed", dataset) == rows(tmp_path / "calm", dataset)
+    assert not [file for file in (tmp_path / "killed").rglob(".*") if file.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none.onnx", "--output", "out"), "none.onnx: no such file"),
+        (("empty", "--output", "out"), "empty: holds no .onnx file"),
+        (("*.onnx", "--output", "out"), "no file matches"),
+        (("m", "--output", "m"), "holds files that are no fleet"),
+        (("m", "--output", "m/a.onnx"), "cannot be written"),
+        (("m", "--output", "out", "--workers", "0"), "--workers 0"),
+        (("m", "--output", "out", "--workers", "1", "--scheduler", "x"), "give one"),
+        (("m", "--output", "out", "--max-memory", "3"), "unit"),
+        (("m", "--output", "out", "--max-memory", "3 MB"), "at least"),
+        (("m", "--output", "out", "--timeout", "0"), "--timeout 0"),
+        (("m", "--output", "out", "--hardware", "no-such"), "no-such"),
+        (("m", "--output", "out", "--region", "no-such"), "no-such"),
+        (("m",), "--output"),
+        ((), "SOURCE"),
+        (("report", "m"), "holds no fleet"),
+        (("report",), "DIR"),
+    ],
+)
+def test_slips_are_one_line_and_exit_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    matmul(tmp_path / "m/a.onnx", 2, 3, 4)
+    (tmp_path / "empty").mkdir()
+    done = command(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.strip().splitlines()[-1]
+    assert message in last
+    assert "Traceback" not in done.stderr
+
+
+def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
+    matmul(tmp_path / "m/a.onnx", 2, 3, 4)
+    for module in ("pyarrow", "distributed"):
+        code = (
+            f"import sys; sys.modules[{module!r}] = None; sys.modules['pyarrow.dataset'] = None\n"
+            "from onnx_aiwq.cli import main; main()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, "fleet", "m", "--output", "out"], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 2
+        assert "pip install 'onnx-aiwq[fleet]'" in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
+def test_the_command_does_not_import_the_extra() -> None:
+    heavy = ("dask", "distributed", "pyarrow", "fsspec")
+    code = f"import sys, onnx_aiwq.cli; print([module for module in {heavy} if module in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# ---- parts ----
+
+
+def test_sources_are_listed_once_and_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/2.onnx", "b/1.ONNX", "b/c/3.onnx", "b/readme.txt", "a.bin"):
+        matmul(Path(name), 1, 1, 1)
+    names = [found.model for found in list_models(["b", "b/*.onnx", "a.bin", "b/c/**/*.onnx"])]
+    assert names == ["b/1.ONNX", "b/2.onnx", "b/c/3.onnx", "a.bin"]
+    (found,) = list_models(["a.bin"])
+    assert found.location == str(tmp_path / "a.bin")
+    version = found.version
+    os.utime("a.bin", ns=(1, 1))
+    assert next(list_models(["a.bin"])).version != version
+
+
+def test_a_name_that_is_no_utf8_is_stored(run: Run) -> None:
+    matmul(Path("models/m.onnx"), 2, 3, 4)
+    try:
+        Path("models/m.onnx").rename(os.fsdecode(b"models/\xff.onnx"))
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    assert run().analysed == 1
+    assert [row["model"] for row in rows(Path("out"))] == ["models/\\udcff.onnx"]
+    assert run().unchanged == 1
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    first = FleetWriter(tmp_path / "out")
+    with pytest.raises(AiwqError, match="another run"):
+        FleetWriter(tmp_path / "out")
+    first.close()
+    FleetWriter(tmp_path / "out").close()
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    FleetWriter(tmp_path / "out").close()
+    leftover = tmp_path / "out/errors/.part-000001.parquet.abc"
+    leftover.write_bytes(b"half")
+    FleetWriter(tmp_path / "out").close()
+    assert not leftover.exists()
+
+
+def test_settings_travel_whole() -> None:
+    given = settings("nvidia-l4", bind={"n": 3}, shapes={"x": (1, 2)}, region="DEU", pue=1.2, convention="paper")
+    back = Settings.from_message(given.message())
+    assert (back.hardware, back.to_dict(), back.key) == (given.hardware, given.to_dict(), given.key)
+    assert len({settings(**each).key for each in ({}, {"pue": 1.2}, {"level": "training"}, {"bind": {"n": 1}})}) == 4
+
+
+def test_progress_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    lines: list[str] = []
+    progress = FleetProgress(lines.append, terminal=False)
+    progress.begin(1000)
+    for _ in range(100):
+        progress.count("unchanged")
+    for step in range(101):
+        now = 130.0 + step / 10
+        progress.count("failed" if step % 50 == 0 else "analysed")
+    # The first came at 130 s; 100 more within 10 s are 10 models/s, and 799 are left.
+    assert progress.line() == ("201 of 1,000 models (20%), 3 failed, 100 unchanged, 10.0 models/s, 1 min 20 s left")
+    assert lines
+    assert [duration(seconds) for seconds in (0.4, 61, 3 * 3600 + 125)] == ["0 s", "1 min 01 s", "3 h 02 min"]
+
+
+def test_the_report_of_the_command_is_json(tmp_path: Path) -> None:
+    FleetWriter(tmp_path / "out").close()
+    done = command("report", "out", "--format", "json", folder=tmp_path)
+    assert done.returncode == 2
+    assert "holds no run yet" in done.stderr
+    assert json.loads((tmp_path / "out/fleet.json").read_text())["format"] == "onnx_aiwq.fleet-store/1"
