@@ -319,28 +319,28 @@ def command(*arguments: str, folder: Path, **options: Any) -> subprocess.Complet
 
 @pytest.mark.slow
 def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None:
-    for index in range(1200):
-        matmul(tmp_path / f"models/m{index:04d}.onnx", 2, 3, index + 1)
+    for index in range(240):
+        matmul(tmp_path / f"models/m{index:03d}.onnx", 2, 3, index + 1)
     (tmp_path / "models/bad.onnx").write_bytes(b"no model")
     calm = command("models", "--output", "calm", "--workers", "2", folder=tmp_path)
     assert calm.returncode == 0, calm.stderr
-    assert "1,201 models, 1,200 analysed, 0 unchanged, 1 failed" in calm.stdout
-    assert len(rows(tmp_path / "calm")) == 1200
+    assert "241 models, 240 analysed, 0 unchanged, 1 failed" in calm.stdout
+    assert len(rows(tmp_path / "calm")) == 240
     randomly = random.Random(3)
-    code = "import onnx_aiwq.fleet.driver as d; d.PART_MODELS = 40; from onnx_aiwq.cli import main; main()"
+    code = "import onnx_aiwq.fleet.driver as d; d.PART_MODELS = 16; from onnx_aiwq.cli import main; main()"
     line = [sys.executable, "-c", code, "fleet", "models", "--output", "killed", "--workers", "2"]
-    for name in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+    for name in (signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         parts = len(list((tmp_path / "killed").rglob("*.parquet")))
         while process.poll() is None and len(list((tmp_path / "killed").rglob("*.parquet"))) < parts + 3:
             time.sleep(0.02)
-        time.sleep(randomly.random() / 2)
+        time.sleep(randomly.random() / 5)
         process.send_signal(name)
         _, told = process.communicate(timeout=60)
         assert b"Traceback" not in told
         for file in (tmp_path / "killed").rglob("*.parquet"):
             pyarrow.parquet.read_table(file, partitioning=None)
-    assert 0 < len(rows(tmp_path / "killed")) <= 1200
+    assert 0 < len(rows(tmp_path / "killed")) <= 240
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for dataset in ("results", "errors"):

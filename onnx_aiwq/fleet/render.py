@@ -197,6 +197,9 @@ def _html(report: FleetReport) -> str:
         "options": ", ".join(f"{name} {value}" for name, value in run["options"].items() if value),
     }
     page: str = environment.from_string(template).render(
-        heading=heading(report), sections=list(sections(report)), warnings=report["warnings"], facts=facts
+        heading=heading(report),
+        sections=list(sections(report)),
+        warnings=[plain(line) for line in report["warnings"]],
+        facts=facts,
     )
     return page + "\n"
