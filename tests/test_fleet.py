@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -330,14 +331,20 @@ def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None
     code = "import onnx_aiwq.fleet.driver as d; d.PART_MODELS = 16; from onnx_aiwq.cli import main; main()"
     line = [sys.executable, "-c", code, "fleet", "models", "--output", "killed", "--workers", "2"]
     for name in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
         parts = len(list((tmp_path / "killed").rglob("*.parquet")))
         while process.poll() is None and len(list((tmp_path / "killed").rglob("*.parquet"))) < parts + 3:
             time.sleep(0.02)
         time.sleep(randomly.random() / 5)
-        process.send_signal(name)
+        # A terminal sends Ctrl-C to the whole group of processes, a kill goes to one.
+        os.killpg(process.pid, name) if name is signal.SIGINT else process.send_signal(name)
         _, told = process.communicate(timeout=60)
         assert b"Traceback" not in told
+        if name is signal.SIGINT:
+            assert process.returncode == 2
+            assert b"interrupted: " in told.splitlines()[-1]
         for file in (tmp_path / "killed").rglob("*.parquet"):
             pyarrow.parquet.read_table(file, partitioning=None)
     assert 0 < len(rows(tmp_path / "killed")) <= 240
@@ -399,6 +406,22 @@ def test_the_command_does_not_import_the_extra() -> None:
     code = f"import sys, onnx_aiwq.cli; print([module for module in {heavy} if module in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_commands_of_the_docs_parse() -> None:
+    from typer.main import get_command
+
+    from onnx_aiwq import cli
+
+    group: Any = get_command(cli.app).commands["fleet"]  # type: ignore[attr-defined]
+    text = (Path(__file__).parents[1] / "docs/fleet.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("aiwq fleet ")]
+    assert len(lines) == 4
+    for line in lines:
+        words = shlex.split(line, comments=True)[2:]
+        name, rest = (words[0], words[1:]) if words[0] in group.commands else ("run", words)
+        with group.commands[name].make_context(name, rest):
+            pass
 
 
 # ---- parts ----

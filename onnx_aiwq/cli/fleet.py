@@ -83,6 +83,7 @@ def run(
     strict: opt.Strict = False,
 ) -> None:
     """Analyse every model of the sources into Parquet; what is done is skipped, so that a run may stop and go on."""
+    from onnx_aiwq.errors import AiwqError
     from onnx_aiwq.fleet.driver import run_fleet
     from onnx_aiwq.fleet.progress import FleetProgress
 
@@ -91,17 +92,24 @@ def run(
         hardware or [],
         strict,
     )
-    done = run_fleet(
-        sources,
-        output,
-        settings,
-        cluster=_cluster(workers, scheduler),
-        limits=_limits(timeout, max_memory),
-        progress=FleetProgress(say, terminal=sys.stderr is not None and sys.stderr.isatty()),
-        stage=lambda name: say(f"{name} ..."),
-        retry=retry_errors,
-        trust=not rehash,
-    )
+    progress = FleetProgress(say, terminal=sys.stderr is not None and sys.stderr.isatty())
+    try:
+        done = run_fleet(
+            sources,
+            output,
+            settings,
+            cluster=_cluster(workers, scheduler),
+            limits=_limits(timeout, max_memory),
+            progress=progress,
+            stage=lambda name: say(f"{name} ..."),
+            retry=retry_errors,
+            trust=not rehash,
+        )
+    except KeyboardInterrupt:
+        raise AiwqError(
+            f"interrupted: {progress.done:,} of {progress.total:,} models are done; run the same command again: it "
+            "goes on where it stopped"
+        ) from None
     write(_told(done, output), None)
 
 

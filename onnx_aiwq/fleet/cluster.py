@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import signal
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import Any
 
 from onnx_aiwq import __version__
@@ -17,6 +22,7 @@ from onnx_aiwq.fleet.work import Job, Outcome, analyse_batch, tool_version
 BATCH_MODELS = 16
 BATCHES_PER_THREAD = 3  # under way or waiting at a worker, so that none runs dry
 _WAIT_FOR_WORKERS_S = 60
+_ASK_FOR_WORKERS_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,18 +46,22 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         AiwqError: if the scheduler cannot be reached, or its workers lack this version of the package.
     """
     distributed = need("distributed")
+    if not os.environ.get("AIWQ_DEBUG"):
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters arrives as an exception
     if cluster.scheduler is None:
-        with (
-            distributed.LocalCluster(
-                n_workers=cluster.workers,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,  # models have limits of their own, in processes of their own
-                dashboard_address=None,
-                silence_logs="CRITICAL",
-            ) as local,
-            distributed.Client(local) as client,
-        ):
+        with contextlib.ExitStack() as stack:
+            with _interrupts_deferred():
+                local = stack.enter_context(
+                    distributed.LocalCluster(
+                        n_workers=cluster.workers,
+                        threads_per_worker=1,
+                        processes=True,
+                        memory_limit=0,  # models have limits of their own, in processes of their own
+                        dashboard_address=None,
+                        silence_logs=logging.CRITICAL,
+                    )
+                )
+                client = stack.enter_context(distributed.Client(local))
             yield client
         return
     try:
@@ -65,6 +75,25 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     with client:
         _require_same_version(client, cluster.scheduler)
         yield client
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Start processes and threads that no Ctrl-C reaches; one that comes meanwhile is raised afterwards.
+
+    A terminal sends it to all processes at once. The driver closes its workers in order, so they must not be taken by
+    surprise; they inherit the mask from the thread that starts them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It unblocks the signal in the thread that starts it, which would be the one that starts the workers.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _require_same_version(client: Any, scheduler: str) -> None:
@@ -97,6 +126,7 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
     waiting = iter(jobs)
     under_way: dict[str, list[Job]] = {}
     completed = distributed.as_completed()
+    window = _Window(client)
 
     def submit(batch: list[Job]) -> None:
         future = client.submit(analyse_batch, batch, settings, limits, pure=False)
@@ -104,7 +134,7 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
         completed.add(future)
 
     def fill() -> None:
-        while len(under_way) < _window(client) and (batch := list(islice(waiting, BATCH_MODELS))):
+        while len(under_way) < window() and (batch := list(islice(waiting, BATCH_MODELS))):
             submit(batch)
 
     fill()
@@ -124,9 +154,19 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
         fill()
 
 
-def _window(client: Any) -> int:
-    threads = sum(client.nthreads().values())
-    return max(int(threads), 1) * BATCHES_PER_THREAD
+class _Window:
+    """How many batches may be under way; workers may come and go meanwhile."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._batches, self._asked = 0, 0.0
+
+    def __call__(self) -> int:
+        now = time.monotonic()
+        if not self._batches or now - self._asked > _ASK_FOR_WORKERS_EVERY_S:
+            threads = int(sum(self._client.nthreads().values()))
+            self._batches, self._asked = max(threads, 1) * BATCHES_PER_THREAD, now
+        return self._batches
 
 
 def _lost(future: Any, batch: list[Job], distributed: Any) -> tuple[list[Outcome], list[Job]]:
