@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import pyarrow.dataset
-import pyarrow.parquet
 import pytest
 from onnx import TensorProto, helper
 
 import onnx_aiwq as aiwq
 from byte_servers import serving
+from fleets import matmul, rows
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.fleet.cluster import Cluster
 from onnx_aiwq.fleet.driver import FleetRun, run_fleet
@@ -63,15 +59,6 @@ def broken(op):
 """
 
 
-def matmul(path: Path, rows: int, inner: int, columns: int, name: str = "") -> None:
-    """A model of rows * inner * columns MACs."""
-    shapes = {"a": [rows, inner], "b": [inner, columns], "y": [rows, columns]}
-    a, b, y = (helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in shapes.items())
-    graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["y"], name=name)], "g", [a, b], [y])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-
-
 def custom(path: Path, op_type: str, domain: str) -> None:
     """A model of one operator of another domain."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
@@ -83,12 +70,6 @@ def custom(path: Path, op_type: str, domain: str) -> None:
 def settings(*hardware: str, **options: Any) -> Settings:
     profiles = tuple(load_profile(name) for name in hardware or ("reference-cpu",))
     return Settings(RunOptions(**options).for_several(), profiles)
-
-
-def rows(folder: Path, dataset: str = "results") -> list[dict[str, Any]]:
-    """Rows of a dataset, sorted; read without the package."""
-    found = pyarrow.dataset.dataset(folder / dataset, format="parquet", partitioning="hive").to_table().to_pylist()
-    return sorted(found, key=lambda row: repr(sorted(row.items())))
 
 
 @pytest.fixture(scope="module")
@@ -308,122 +289,6 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
     pytest.fail(f"process {pid} outlives its parent")
 
 
-# ---- the command ----
-
-
-def command(*arguments: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    code = "from onnx_aiwq.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "fleet", *arguments], capture_output=True, text=True, cwd=folder, **options
-    )
-
-
-@pytest.mark.slow
-def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None:
-    for index in range(240):
-        matmul(tmp_path / f"models/m{index:03d}.onnx", 2, 3, index + 1)
-    (tmp_path / "models/bad.onnx").write_bytes(b"no model")
-    calm = command("models", "--output", "calm", "--workers", "2", folder=tmp_path)
-    assert calm.returncode == 0, calm.stderr
-    assert "241 models, 240 analysed, 0 unchanged, 1 failed" in calm.stdout
-    assert len(rows(tmp_path / "calm")) == 240
-    randomly = random.Random(3)
-    code = "import onnx_aiwq.fleet.driver as d; d.PART_MODELS = 16; from onnx_aiwq.cli import main; main()"
-    line = [sys.executable, "-c", code, "fleet", "models", "--output", "killed", "--workers", "2"]
-    for name in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen(
-            line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        )
-        parts = len(list((tmp_path / "killed").rglob("*.parquet")))
-        while process.poll() is None and len(list((tmp_path / "killed").rglob("*.parquet"))) < parts + 3:
-            time.sleep(0.02)
-        time.sleep(randomly.random() / 5)
-        # A terminal sends Ctrl-C to the whole group of processes, a kill goes to one.
-        os.killpg(process.pid, name) if name is signal.SIGINT else process.send_signal(name)
-        _, told = process.communicate(timeout=60)
-        assert b"Traceback" not in told
-        if name is signal.SIGINT:
-            assert process.returncode == 2
-            assert b"interrupted: " in told.splitlines()[-1]
-        for file in (tmp_path / "killed").rglob("*.parquet"):
-            pyarrow.parquet.read_table(file, partitioning=None)
-    assert 0 < len(rows(tmp_path / "killed")) <= 240
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for dataset in ("results", "errors"):
-        assert rows(tmp_path / "killed", dataset) == rows(tmp_path / "calm", dataset)
-    assert not [file for file in (tmp_path / "killed").rglob(".*") if file.name != ".lock"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("none.onnx", "--output", "out"), "none.onnx: no such file"),
-        (("empty", "--output", "out"), "empty: holds no .onnx file"),
-        (("*.onnx", "--output", "out"), "no file matches"),
-        (("m", "--output", "m"), "holds files that are no fleet"),
-        (("m", "--output", "m/a.onnx"), "cannot be written"),
-        (("m", "--output", "out", "--workers", "0"), "--workers 0"),
-        (("m", "--output", "out", "--workers", "1", "--scheduler", "x"), "give one"),
-        (("m", "--output", "out", "--max-memory", "3"), "unit"),
-        (("m", "--output", "out", "--max-memory", "3 MB"), "at least"),
-        (("m", "--output", "out", "--timeout", "0"), "--timeout 0"),
-        (("m", "--output", "out", "--hardware", "no-such"), "no-such"),
-        (("m", "--output", "out", "--region", "no-such"), "no-such"),
-        (("m",), "--output"),
-        ((), "SOURCE"),
-        (("report", "m"), "holds no fleet"),
-        (("report",), "DIR"),
-    ],
-)
-def test_slips_are_one_line_and_exit_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    matmul(tmp_path / "m/a.onnx", 2, 3, 4)
-    (tmp_path / "empty").mkdir()
-    done = command(*arguments, folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    last = done.stderr.strip().splitlines()[-1]
-    assert message in last
-    assert "Traceback" not in done.stderr
-
-
-def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
-    matmul(tmp_path / "m/a.onnx", 2, 3, 4)
-    for module in ("pyarrow", "distributed"):
-        code = (
-            f"import sys; sys.modules[{module!r}] = None; sys.modules['pyarrow.dataset'] = None\n"
-            "from onnx_aiwq.cli import main; main()"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, "fleet", "m", "--output", "out"], capture_output=True, text=True, cwd=tmp_path
-        )
-        assert done.returncode == 2
-        assert "pip install 'onnx-aiwq[fleet]'" in done.stderr
-        assert not (tmp_path / "out").exists()
-
-
-def test_the_command_does_not_import_the_extra() -> None:
-    heavy = ("dask", "distributed", "pyarrow", "fsspec")
-    code = f"import sys, onnx_aiwq.cli; print([module for module in {heavy} if module in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_commands_of_the_docs_parse() -> None:
-    from typer.main import get_command
-
-    from onnx_aiwq import cli
-
-    group: Any = get_command(cli.app).commands["fleet"]  # type: ignore[attr-defined]
-    text = (Path(__file__).parents[1] / "docs/fleet.md").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.startswith("aiwq fleet ")]
-    assert len(lines) == 4
-    for line in lines:
-        words = shlex.split(line, comments=True)[2:]
-        name, rest = (words[0], words[1:]) if words[0] in group.commands else ("run", words)
-        with group.commands[name].make_context(name, rest):
-            pass
-
-
 # ---- parts ----
 
 
@@ -489,11 +354,3 @@ def test_progress_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> N
     assert progress.line() == ("201 of 1,000 models (20%), 3 failed, 100 unchanged, 10.0 models/s, 1 min 20 s left")
     assert lines
     assert [duration(seconds) for seconds in (0.4, 61, 3 * 3600 + 125)] == ["0 s", "1 min 01 s", "3 h 02 min"]
-
-
-def test_the_report_of_the_command_is_json(tmp_path: Path) -> None:
-    FleetWriter(tmp_path / "out").close()
-    done = command("report", "out", "--format", "json", folder=tmp_path)
-    assert done.returncode == 2
-    assert "holds no run yet" in done.stderr
-    assert json.loads((tmp_path / "out/fleet.json").read_text())["format"] == "onnx_aiwq.fleet-store/1"
