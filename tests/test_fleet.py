@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -86,7 +87,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
         with distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
         ) as cluster:
             yield cluster.scheduler_address
 
@@ -287,6 +288,45 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     pytest.fail(f"process {pid} outlives its parent")
+
+
+@pytest.mark.parametrize("what", ["a stop of all", "the alarm of the child"])
+def test_time_that_was_spent_stopped_is_not_the_models(tmp_path: Path, what: str) -> None:
+    matmul(tmp_path / "m.onnx", 2, 3, 4)
+    code = (
+        "import json, sys\n"
+        "import onnx_aiwq.fleet.work as work\n"
+        "from onnx_aiwq.fleet.settings import Limits\n"
+        "class Told(work.Child):\n"
+        "    def analyse(self, job):\n"
+        "        print(self._process.pid, flush=True)\n"
+        "        sys.stdin.readline()\n"
+        "        return super().analyse(job)\n"
+        "work.Child = Told\n"
+        "job = dict(model='m', location=sys.argv[2], version=None, done={}, failed=[])\n"
+        "print(json.dumps(work.analyse_batch([job], sys.argv[1], Limits(timeout_s=2.0))))\n"
+    )
+    line = [sys.executable, "-c", code, settings().message(), str(tmp_path / "m.onnx")]
+    with subprocess.Popen(
+        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
+    ) as process:
+        assert process.stdin and process.stdout
+        child = int(process.stdout.readline())
+        if what == "the alarm of the child":
+            os.kill(child, signal.SIGALRM)
+            process.stdin.write("\n")
+            assert int(process.stdout.readline()) != child
+            process.stdin.write("\n")
+        else:
+            os.kill(child, signal.SIGSTOP)  # so that the answer cannot come before the stop
+            process.stdin.write("\n")
+            time.sleep(0.5)
+            os.killpg(process.pid, signal.SIGSTOP)
+            time.sleep(3.0)
+            os.killpg(process.pid, signal.SIGCONT)
+        ((outcome,), left) = json.loads(process.stdout.readline())
+    assert (outcome["state"], left) == ("analysed", [])
+    assert outcome["rows"][0]["macs"] == 24
 
 
 # ---- parts ----

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from fleets import matmul, rows
 
+from fleets import matmul, rows
 from onnx_aiwq.fleet.store import FleetWriter
 
 
@@ -29,13 +29,13 @@ def command(*arguments: str, folder: Path, **options: Any) -> subprocess.Complet
 
 @pytest.mark.slow
 def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None:
-    for index in range(240):
+    for index in range(480):
         matmul(tmp_path / f"models/m{index:03d}.onnx", 2, 3, index + 1)
     (tmp_path / "models/bad.onnx").write_bytes(b"no model")
     calm = command("models", "--output", "calm", "--workers", "2", folder=tmp_path)
     assert calm.returncode == 0, calm.stderr
-    assert "241 models, 240 analysed, 0 unchanged, 1 failed" in calm.stdout
-    assert len(rows(tmp_path / "calm")) == 240
+    assert "481 models, 480 analysed, 0 unchanged, 1 failed" in calm.stdout
+    assert len(rows(tmp_path / "calm")) == 480
     randomly = random.Random(3)
     code = "import onnx_aiwq.fleet.driver as d; d.PART_MODELS = 16; from onnx_aiwq.cli import main; main()"
     line = [sys.executable, "-c", code, "fleet", "models", "--output", "killed", "--workers", "2"]
@@ -51,12 +51,12 @@ def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None
         os.killpg(process.pid, name) if name is signal.SIGINT else process.send_signal(name)
         _, told = process.communicate(timeout=60)
         assert b"Traceback" not in told
-        if name is signal.SIGINT:
+        if name is signal.SIGINT and process.returncode != 0:  # 0 where it was just about to end
             assert process.returncode == 2
             assert b"interrupted: " in told.splitlines()[-1]
         for file in (tmp_path / "killed").rglob("*.parquet"):
             pyarrow.parquet.read_table(file, partitioning=None)
-    assert 0 < len(rows(tmp_path / "killed")) <= 240
+    assert 0 < len(rows(tmp_path / "killed")) <= 480
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for dataset in ("results", "errors"):

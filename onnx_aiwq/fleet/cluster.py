@@ -57,7 +57,8 @@ def connected(cluster: Cluster) -> Iterator[Any]:
                         threads_per_worker=1,
                         processes=True,
                         memory_limit=0,  # models have limits of their own, in processes of their own
-                        dashboard_address=None,
+                        dashboard_address="127.0.0.1:0",  # None would serve on every interface
+                        worker_dashboard_address="127.0.0.1:0",
                         silence_logs=logging.CRITICAL,
                     )
                 )

@@ -21,8 +21,25 @@ from onnx_aiwq.fleet.settings import Limits
 
 _START_TIMEOUT_S = 120.0
 _LOOK_EVERY_S = 0.25  # at the memory of a child that has not answered yet
+_LONGEST_LOOK_S = 1.0  # longer ones were spent stopped, or without a processor
 _MODELS_PER_CHILD = 5000  # then a new one, whose memory nothing has piled up in
 _END_TIMEOUT_S = 5.0
+SUSPENDED = "suspended"
+
+
+class _Clock:
+    """Seconds of waiting; a time in which this process stood still (Ctrl-Z) is not the model's."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left_s = seconds
+        self._seen = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Take off what has passed since the last look."""
+        now = time.monotonic()
+        self.left_s = max(self.left_s - min(now - self._seen, _LONGEST_LOOK_S), 0.0)
+        self._seen = now
+        return self.left_s == 0.0
 
 
 class Child:
@@ -54,7 +71,7 @@ class Child:
         theirs.close()
         self._connection: Connection = ours
         self._send({"settings": settings, "timeout_s": limits.timeout_s, "max_memory_bytes": limits.max_memory_bytes})
-        if self._receive(time.monotonic() + _START_TIMEOUT_S).get("state") != "ready":
+        if self._receive(_Clock(_START_TIMEOUT_S)).get("state") != "ready":
             self.kill()
             raise AiwqError(
                 "the process that analyses models does not start; raise --max-memory, or set AIWQ_DEBUG=1 to see why"
@@ -68,15 +85,18 @@ class Child:
     def analyse(self, job: dict[str, Any]) -> dict[str, Any]:
         """The outcome of one job: `state` analysed, unchanged or failed, with what the child found out before.
 
+        `state` is `SUSPENDED` where both processes stood still for so long that the child's own alarm went off: that
+        says nothing of the model.
+
         A child that had to be killed, or died, is not usable afterwards.
         """
-        deadline = time.monotonic() + self._limits.timeout_s
+        clock = _Clock(self._limits.timeout_s)
         found: dict[str, Any] = {"content_sha256": None, "size_bytes": None}
         self._send(job)
-        answer = self._receive(deadline)
+        answer = self._receive(clock)
         if answer["state"] == "read":
             found.update(content_sha256=answer["content_sha256"], size_bytes=answer["size_bytes"])
-            answer = self._receive(deadline)
+            answer = self._receive(clock)
         self._answered += 1
         return {**found, **answer}
 
@@ -98,10 +118,10 @@ class Child:
         with contextlib.suppress(ConnectionError):  # it has died: the answer that does not come says so
             self._connection.send_bytes(json.dumps(message).encode())
 
-    def _receive(self, deadline: float) -> dict[str, Any]:
+    def _receive(self, clock: _Clock) -> dict[str, Any]:
         try:
-            while not self._connection.poll(min(_LOOK_EVERY_S, max(deadline - time.monotonic(), 0.0))):
-                if time.monotonic() >= deadline:
+            while not self._connection.poll(min(_LOOK_EVERY_S, clock.left_s)):
+                if clock.is_over():
                     self.kill()
                     return _failed("timeout", f"no answer within {self._limits.timeout_s:g} s (--timeout); killed")
                 if self._own_memory_bytes() > self._limits.max_memory_bytes:
@@ -110,7 +130,10 @@ class Child:
             answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
             return answer
         except (EOFError, ConnectionError):
-            return _failed("crash", f"the process that analysed it died of {self._cause_of_death()}")
+            cause = self._cause_of_death()
+            if cause == "SIGALRM":
+                return {"state": SUSPENDED}
+            return _failed("crash", f"the process that analysed it died of {cause}")
 
     def _own_memory_bytes(self) -> int:
         import psutil

@@ -9,7 +9,7 @@ import time
 from typing import Any, TypedDict
 
 from onnx_aiwq import __version__
-from onnx_aiwq.fleet.isolation import Child
+from onnx_aiwq.fleet.isolation import SUSPENDED, Child
 from onnx_aiwq.fleet.settings import Limits
 
 BATCH_SECONDS = 2.0  # a batch that takes longer hands the rest back, so that little is lost with a worker
@@ -70,7 +70,10 @@ def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> tuple[list[
         if not child.usable:
             child.close()
             child = Child(settings, limits)
-        found = child.analyse({"location": job["location"], "done": job["done"], "failed": job["failed"]})
+        message = {"location": job["location"], "done": job["done"], "failed": job["failed"]}
+        while (found := child.analyse(message))["state"] == SUSPENDED:
+            child.close()
+            child = Child(settings, limits)
         if "message" in found:  # rows do not depend on the folder that a worker sees the files in
             found["message"] = found["message"].replace(job["location"], job["model"])
         outcomes.append({"model": job["model"], "version": job["version"], **found})
