@@ -14,6 +14,10 @@ class ModelError(AiwqError):
     """The file is not a model that can be analysed: unreadable, malformed, cyclic, undefined inputs."""
 
 
+class UnreadableError(ModelError):
+    """The file cannot be had: it does not exist, may not be read, or the network or its server fails."""
+
+
 class ShapeError(AiwqError):
     """A binding or shape that the user gave does not fit the model, or a needed dimension is unbound."""
 

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file so that a reader, a crash or a full disk never meets a half-written one.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, so that a reader, a crash or a full disk never meets a half-written one.
 
     A regular file is written beside its place, flushed to disk and renamed; a symbolic link keeps pointing where it
     points; what is no file of bytes on a disk (a device, a pipe) is written to directly.
@@ -18,7 +18,7 @@ def write_whole(path: Path, text: str | bytes) -> None:
     Raises:
         OSError: if the place cannot be written.
     """
-    data = text.encode() if isinstance(text, str) else text
+    data = content.encode("utf-8") if isinstance(content, str) else content
     target = path.resolve()
     if target.is_dir():
         raise IsADirectoryError(21, "is a directory")

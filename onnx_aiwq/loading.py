@@ -10,14 +10,15 @@ import hashlib
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_aiwq.errors import ModelError
+from onnx_aiwq.errors import ModelError, UnreadableError
+from onnx_aiwq.remote import is_url, open_ranges, read_beside
 from onnx_aiwq.vocabulary import DType
-from onnx_aiwq.wireformat import INLINE_PAYLOAD, PAYLOAD_LIMIT_BYTES, strip_payloads
+from onnx_aiwq.wireformat import INLINE_PAYLOAD, PAYLOAD_LIMIT_BYTES, ByteView, strip_payloads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,30 +40,37 @@ class Skeleton:
 
     Attributes:
         proto: the ModelProto; stepped-over tensors are marked as external data at `wireformat.INLINE_PAYLOAD`.
-        path: where the model came from, None for bytes and ModelProto.
+        path: where the model came from, None for bytes, ModelProto and URLs.
         size_bytes: size of the model file (external data not included).
         graph_sha256: SHA-256 over the skeleton's bytes: the graph, not the values of large weights.
+        url: where a model elsewhere came from, else None.
     """
 
     proto: onnx.ModelProto
     path: Path | None
     size_bytes: int
     graph_sha256: str
+    url: str | None = None
 
     @property
     def label(self) -> str:
         """How messages name the model."""
-        return str(self.path) if self.path else "the model in memory"
+        return self.url or (str(self.path) if self.path else "the model in memory")
 
 
-def read_skeleton(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Skeleton:
-    """Read the graph of a model from a path, from bytes or from a ModelProto.
+def read_skeleton(source: str | os.PathLike[str] | bytes | onnx.ModelProto | Skeleton) -> Skeleton:
+    """Read the graph of a model from a path, a URL (by ranges, without its weights), bytes or a ModelProto.
 
     Raises:
         ModelError: if there is no such file, it cannot be read, or it is not an ONNX model.
+        AiwqError: if the libraries that read from this kind of URL are not installed.
     """
+    if isinstance(source, Skeleton):
+        return source
     if isinstance(source, bytes):
         return _from_view(memoryview(source), None)
+    if isinstance(source, str) and is_url(source):
+        return _from_view(open_ranges(source), None, source)
     if isinstance(source, str | os.PathLike):
         return _from_path(Path(source))
     return _from_proto(source)
@@ -101,10 +109,10 @@ def _from_path(path: Path) -> Skeleton:
                 finally:
                     view.release()
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; check the path") from None
+        raise UnreadableError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ModelError(f"{path}: cannot be read: {reason}; check the path and its permissions") from error
+        raise UnreadableError(f"{path}: cannot be read: {reason}; check the path and its permissions") from error
 
 
 def _models_within(folder: Path) -> str:
@@ -112,11 +120,11 @@ def _models_within(folder: Path) -> str:
     return f"; it holds {', '.join(names)}" if names else ""
 
 
-def _from_view(view: memoryview, path: Path | None) -> Skeleton:
+def _from_view(view: ByteView, path: Path | None, url: str | None = None) -> Skeleton:
     import onnx
     from google.protobuf.message import DecodeError
 
-    label = str(path) if path else "the model in memory"
+    label = url or (str(path) if path else "the model in memory")
     head = bytes(view[:8])
     if head[4:8] == b"ORTM":
         raise ModelError(f"{label}: it is in onnxruntime's own .ort format; give the ONNX file that it was made from")
@@ -127,6 +135,8 @@ def _from_view(view: memoryview, path: Path | None) -> Skeleton:
     try:
         stripped = strip_payloads(view)
         proto = onnx.ModelProto.FromString(stripped)
+    except UnreadableError:
+        raise
     except ModelError as error:
         raise ModelError(f"{label}: not a readable ONNX model: {error}; {advice}") from None
     except (DecodeError, UnicodeDecodeError, ValueError) as error:
@@ -137,7 +147,7 @@ def _from_view(view: memoryview, path: Path | None) -> Skeleton:
         raise ModelError(f"{label}: declares no operator set (opset_import); {advice}")
     if not all(isinstance(text, str) for text in _texts(proto)):
         raise ModelError(f"{label}: holds names that are not UTF-8 text, as ONNX demands; {advice}")
-    return Skeleton(proto, path, len(view), hashlib.sha256(stripped).hexdigest())
+    return Skeleton(proto, path, len(view), hashlib.sha256(stripped).hexdigest(), url)
 
 
 def _texts(proto: onnx.ModelProto) -> Iterator[object]:
@@ -210,11 +220,13 @@ def _external_bytes(tensor: onnx.TensorProto, dtype: DType, skeleton: Skeleton) 
     for dim in tensor.dims:
         size_bytes *= dim
     size_bytes = (size_bytes * dtype.bits + 7) // 8
-    if location == INLINE_PAYLOAD or not location or skeleton.path is None:
+    if location == INLINE_PAYLOAD or not location or (skeleton.path is None and skeleton.url is None):
         return None
     if not dtype.is_integer or not 0 < size_bytes <= PAYLOAD_LIMIT_BYTES:
         return None
     try:
+        if skeleton.path is None:
+            return _remote_bytes(skeleton, entries, size_bytes)
         folder = skeleton.path.resolve().parent
         file = (folder / location).resolve()
         if int(entries.get("length", size_bytes)) != size_bytes:
@@ -227,3 +239,10 @@ def _external_bytes(tensor: onnx.TensorProto, dtype: DType, skeleton: Skeleton) 
     except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of symbolic links, before Python 3.13
         return None
     return data if len(data) == size_bytes else None
+
+
+def _remote_bytes(skeleton: Skeleton, entries: Mapping[str, str], size_bytes: int) -> bytes | None:
+    if skeleton.url is None or int(entries.get("length", size_bytes)) != size_bytes:
+        return None
+    data = read_beside(skeleton.url, entries["location"], int(entries.get("offset", "0")), size_bytes)
+    return data if data is not None and len(data) == size_bytes else None

@@ -161,6 +161,11 @@ class Report:
         return tuple(cost for cost in self.costs if cost.status is Status.UNSUPPORTED)
 
     @property
+    def partial(self) -> bool:
+        """Whether the totals lack something: an operator that cannot be counted, or bytes of unknown shapes."""
+        return bool(self.unsupported) or any(cost.bytes_read is None for cost in self.costs)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Assumptions and gaps, one line each."""
         lines = []
@@ -207,7 +212,7 @@ class Report:
             "totals": {
                 **totals_entry(self.costs),
                 "peak_activation_bytes": self.peak_activation_bytes,
-                "partial": bool(self.unsupported) or any(cost.bytes_read is None for cost in self.costs),
+                "partial": self.partial,
                 "formulas": None if self.symbolic is None else formulas_entry(self.symbolic),
             },
             "by_dtype": {dtype.label: dtype_entry(self.counts.of_dtype(dtype)) for dtype in self.counts.dtypes},

@@ -11,6 +11,7 @@ from onnx_aiwq.errors import ModelError, ShapeError, UnsupportedOperatorError, s
 
 if TYPE_CHECKING:
     from onnx_aiwq.graph import Graph
+    from onnx_aiwq.loading import Skeleton
     from onnx_aiwq.profiles import HardwareProfile
 
 _STEP = {"loss": "loss", "optimizer": "optimizer", "bp": "bp", "mini_batch": "batch"}
@@ -173,20 +174,25 @@ def analysed(
     from onnx_aiwq.report import analyze
 
     progress(f"reading {path}")
-    graph = _loaded(path, options)
+    graph = loaded(path, options)
     for each in hardware:
         progress(f"counting {path}")
         yield analyze(graph, hardware=each, **options.arguments()).to_dict()
 
 
-def _loaded(path: Path, options: RunOptions) -> Graph:
+def loaded(source: Path | Skeleton, options: RunOptions) -> Graph:
+    """The graph of a model with those of the bindings and shapes that it has a name for.
+
+    Raises:
+        AiwqError: as `onnx_aiwq.load`.
+    """
     from onnx_aiwq.graph import load
 
-    fitting = fitted(path, options)
-    return load(path, bind=fitting.bind, shapes=fitting.shapes)
+    fitting = fitted(source, options)
+    return load(source, bind=fitting.bind, shapes=fitting.shapes)
 
 
-def fitted(path: Path, options: RunOptions) -> RunOptions:
+def fitted(source: str | Path | Skeleton, options: RunOptions) -> RunOptions:
     """The same without the optional names that a model does not have.
 
     Raises:
@@ -196,7 +202,7 @@ def fitted(path: Path, options: RunOptions) -> RunOptions:
 
     if options.optional.isdisjoint(options.bind.keys() | options.shapes.keys()):
         return options
-    bare = load(path)  # what the model has is known only when it is read without them
+    bare = load(source)  # what the model has is known only when it is read without them
     inputs = {tensor.name for tensor in bare.inputs}
     return replace(
         options,

@@ -7,8 +7,8 @@ Wire format: https://protobuf.dev/programming-guides/encoding ; field numbers: o
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
+from typing import Protocol, overload
 
 from onnx_aiwq.errors import ModelError
 
@@ -16,8 +16,18 @@ PAYLOAD_LIMIT_BYTES = 4096  # what decides shapes (axes, shape vectors, small in
 INLINE_PAYLOAD = "onnx_aiwq:stepped-over"  # stands as external location of a tensor whose payload was left out
 MAX_NESTING = 100  # protobuf's own parser stops at the same depth
 
-Buffer = bytes | mmap.mmap | memoryview
 Chunks = list[memoryview | bytes]
+
+
+class ByteView(Protocol):
+    """Random access to the bytes of a file: a memoryview, or a view that fetches what is read."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, key: int, /) -> int: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> memoryview | bytes: ...
+
 
 # Message kind -> field number -> kind of that field; fields that are not listed cannot hold a tensor.
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -35,7 +45,7 @@ _PAYLOAD_FIELDS = frozenset({4, 5, 6, 7, 9, 10, 11})
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
-def strip_payloads(view: memoryview) -> bytes:
+def strip_payloads(view: ByteView) -> bytes:
     """Return the bytes of the same ModelProto without tensor payloads above `PAYLOAD_LIMIT_BYTES`.
 
     A tensor that loses its payload keeps name, type and dims, and is marked as external data at `INLINE_PAYLOAD`.
@@ -46,7 +56,7 @@ def strip_payloads(view: memoryview) -> bytes:
     return b"".join(_strip(view, 0, len(view), "model", 0))
 
 
-def _varint(view: memoryview, position: int, end: int) -> tuple[int, int]:
+def _varint(view: ByteView, position: int, end: int) -> tuple[int, int]:
     result = shift = 0
     while position < end and shift < 70:
         byte = view[position]
@@ -58,7 +68,7 @@ def _varint(view: memoryview, position: int, end: int) -> tuple[int, int]:
     raise ModelError(f"malformed or truncated protobuf at byte {position}")
 
 
-def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def _fields(view: ByteView, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield (field number, start of the field, start of its content, end of the field) for one message."""
     position = start
     while position < end:
@@ -85,7 +95,7 @@ def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int, 
         yield tag >> 3, begin, content, position
 
 
-def _strip(view: memoryview, start: int, end: int, kind: str, depth: int) -> Chunks:
+def _strip(view: ByteView, start: int, end: int, kind: str, depth: int) -> Chunks:
     if depth > MAX_NESTING:
         raise ModelError(f"messages nested deeper than {MAX_NESTING} levels at byte {start}")
     if kind == "tensor":
@@ -106,7 +116,7 @@ def _strip(view: memoryview, start: int, end: int, kind: str, depth: int) -> Chu
     return chunks
 
 
-def _strip_tensor(view: memoryview, start: int, end: int) -> Chunks:
+def _strip_tensor(view: ByteView, start: int, end: int) -> Chunks:
     kept: Chunks = []
     payload_bytes = 0
     for number, begin, content, stop in _fields(view, start, end):

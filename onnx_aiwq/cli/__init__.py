@@ -16,6 +16,7 @@ from onnx_aiwq.cli.baseline import baseline
 from onnx_aiwq.cli.calibrate import calibrate
 from onnx_aiwq.cli.compare import compare
 from onnx_aiwq.cli.doctor import doctor
+from onnx_aiwq.cli.fleet import fleet
 from onnx_aiwq.cli.gate import gate
 from onnx_aiwq.cli.groups import grouped
 from onnx_aiwq.cli.lifecycle import lifecycle
@@ -33,6 +34,7 @@ app = typer.Typer(
 
 for command in (analyze, compare, gate, baseline, advise, lifecycle, calibrate, hardware, regions, rules, doctor):
     app.command()(grouped(command))
+app.add_typer(fleet, name="fleet")
 
 
 def main() -> NoReturn:

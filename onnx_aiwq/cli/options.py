@@ -30,7 +30,10 @@ GRANULARITIES = ("instance", "batch")
 LOSSES = ("mse", "cross-entropy", "bce")
 OPTIMIZERS = ("sgd", "adam")
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="ONNX file; weights may be absent.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="ONNX file (or its URL); weights may be absent.", show_default=False),
+]
 Models = Annotated[
     list[str] | None, typer.Argument(metavar="MODEL...", help="ONNX files and globs ('models/**/*.onnx').")
 ]

@@ -33,9 +33,9 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What identifies the model that a graph was made from; sizes in bytes, without external data."""
+    """What identifies the model that a graph was made from; sizes in bytes, without external data; a path or a URL."""
 
-    path: Path | None
+    path: Path | str | None
     size_bytes: int
     graph_sha256: str
     ir_version: int
@@ -119,7 +119,7 @@ class Graph:
 
 
 def load(
-    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto | Skeleton,
     *,
     bind: Mapping[str, int] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -128,7 +128,7 @@ def load(
     """Read a model and infer every tensor of it.
 
     Args:
-        source: path, bytes or ModelProto; weights may be absent.
+        source: path, URL, bytes, ModelProto, or what `read_skeleton` read of one; weights may be absent.
         bind: values of symbolic dimensions by name.
         shapes: shapes of inputs by name; they bind the symbols that they meet.
         values: elements of small integer inputs that decide shapes, by input name.
@@ -193,7 +193,7 @@ def _declared(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
 def _model_info(skeleton: Skeleton, opsets: Mapping[str, int], subgraphs: int) -> ModelInfo:
     proto = skeleton.proto
     return ModelInfo(
-        path=skeleton.path,
+        path=skeleton.path or skeleton.url,
         size_bytes=skeleton.size_bytes,
         graph_sha256=skeleton.graph_sha256,
         ir_version=proto.ir_version,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.errors import PolicyError
@@ -82,7 +82,7 @@ def counted_network(
     number = 2 * total.macs if flops == "macs" else sum(total.basic_operations().values())
     values, bits = _input_size(graph, samples_per_run)
     return Network(
-        name=str(graph.model.path.name if graph.model.path is not None else "model in memory"),
+        name="model in memory" if graph.model.path is None else PurePath(graph.model.path).name,
         flops_per_sample=number / samples_per_run,
         definition=FLOP_DEFINITIONS[flops],
         costs=costs,

@@ -1,0 +1,131 @@
+"""A local web server that serves byte ranges and counts what it sends, and models that are mostly weights."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onnx import TensorProto, helper
+
+LINE = re.compile(r"bytes=(\d+)-(\d*)$")
+
+
+@dataclass
+class Traffic:
+    """What a server sent, in bytes of the body and of everything, and how it was asked."""
+
+    body_bytes: int = 0
+    all_bytes: int = 0
+    requests: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *, ranges: bool = True) -> Iterator[tuple[str, Traffic]]:
+    """Serve the files of a folder at a URL; without `ranges` the header is disregarded, as simple servers do."""
+    traffic = Traffic()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # headers and body are written apart
+
+        def setup(self) -> None:
+            super().setup()
+            send = self.wfile.write
+
+            def counted(data: Any) -> int:
+                traffic.all_bytes += len(data)
+                return send(data)
+
+            self.wfile.write = counted  # type: ignore[method-assign]
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def _answer(self, *, body: bool) -> None:
+            path = folder / self.path.lstrip("/")
+            traffic.requests.append(f"{self.command} {self.headers.get('Range', '')}".strip())
+            if path.is_dir():
+                self._listing(path)
+                return
+            if not path.is_file():
+                self.send_error(404)
+                return
+            size = path.stat().st_size
+            asked = LINE.match(self.headers.get("Range") or "") if ranges else None
+            start, stop = (int(asked[1]), min(int(asked[2] or size - 1) + 1, size)) if asked else (0, size)
+            self.send_response(206 if asked else 200)
+            if asked:
+                self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+            self.send_header("Accept-Ranges", "bytes" if ranges else "none")
+            self.send_header("Content-Length", str(stop - start))
+            self.end_headers()
+            with path.open("rb") as file:
+                file.seek(start)
+                while body and start < stop:
+                    data = file.read(min(1 << 16, stop - start))
+                    traffic.body_bytes += len(data)
+                    self.wfile.write(data)
+                    start += len(data)
+
+        def _listing(self, path: Path) -> None:
+            links = "".join(f'<a href="{entry.name}">{entry.name}</a>\n' for entry in sorted(path.iterdir()))
+            page = f"<html><body>{links}</body></html>".encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", traffic
+        finally:
+            server.shutdown()
+
+
+def write_heavy_model(path: Path, layers: int, width: int) -> int:
+    """Write a chain of `layers` MatMul with inline float weights [width, width], as a sparse file of zeros.
+
+    Returns:
+        Multiply-accumulate pairs of the chain for one input row: layers * width^2.
+    """
+    nodes = [helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"], name=f"layer{i}") for i in range(layers)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name in ("x0", f"x{layers}")]
+    light = helper.make_graph(nodes, "heavy", [ends[0]], [ends[1]]).SerializeToString()
+    payload = 4 * width * width
+    headers = []
+    for layer in range(layers):
+        tensor = TensorProto(name=f"w{layer}", data_type=TensorProto.FLOAT, dims=[width, width]).SerializeToString()
+        header = tensor + b"\x4a" + _varint(payload)  # field 9, raw_data
+        headers.append(b"\x2a" + _varint(len(header) + payload) + header)  # field 5 of the graph, initializer
+    bare = helper.make_model(helper.make_graph([], "", [], []), opset_imports=[helper.make_opsetid("", 17)])
+    bare.ClearField("graph")
+    size = len(light) + sum(map(len, headers)) + layers * payload
+    with path.open("wb") as file:
+        file.write(bare.SerializeToString() + b"\x3a" + _varint(size) + light)  # field 7 of the model, graph
+        for header in headers:
+            file.write(header)
+            file.seek(payload, 1)
+        file.truncate()
+    return layers * width * width
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
