@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from onnx_aiwq.cli import inputs
 from onnx_aiwq.cli import options as opt
+from onnx_aiwq.cli.groups import grouped
 from onnx_aiwq.cli.streams import say, shown_progress, table_width, use_colour, warn, write
 
 if TYPE_CHECKING:
@@ -44,8 +44,10 @@ fleet = typer.Typer(
 )
 
 
-@fleet.command()
 def run(
+    counting: opt.Counting,
+    training: opt.Training,
+    grid: opt.Grid,
     sources: Annotated[
         list[str],
         typer.Argument(metavar="SOURCE...", help="Files, folders, globs, and URLs of them (s3://, https://)."),
@@ -69,17 +71,10 @@ def run(
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Open files again whose size and time, or ETag, are unchanged.")
     ] = False,
-    bind: opt.Bind = None,
-    shape: opt.Shape = None,
     hardware: Annotated[
         list[str] | None,
         typer.Option("--hardware", metavar="NAME|FILE", help="Hardware profile; repeatable: one row for each."),
     ] = None,
-    region: opt.Region = None,
-    carbon_intensity: opt.Intensity = None,
-    pue: opt.Pue = None,
-    convention: inputs.ConventionOption = None,
-    level: inputs.Level = None,
     strict: opt.Strict = False,
 ) -> None:
     """Analyse every model of the sources into Parquet; what is done is skipped, so that a run may stop and go on."""
@@ -87,11 +82,7 @@ def run(
     from onnx_aiwq.fleet.driver import run_fleet
     from onnx_aiwq.fleet.progress import FleetProgress
 
-    settings = _settings(
-        inputs.run_options(bind, shape, None, region, carbon_intensity, pue, None, convention, level, None),
-        hardware or [],
-        strict,
-    )
+    settings = _settings(opt.run_options(counting, grid, opt.Deployment(), training), hardware or [], strict)
     progress = FleetProgress(say, terminal=sys.stderr is not None and sys.stderr.isatty())
     try:
         done = run_fleet(
@@ -127,6 +118,8 @@ def _settings(options: RunOptions, hardware: list[str], strict: bool) -> Setting
         hardware=profiles[0],
         region=options.region,
         carbon_intensity_g_per_kwh=options.carbon_intensity,
+        carbon_profile=options.carbon_profile,
+        hour=options.hour,
         pue=options.pue,
     )  # a slip in the options would otherwise be the error of every model
     return Settings(options, profiles, strict)
@@ -169,7 +162,6 @@ def _told(done: FleetRun, output: Path) -> str:
     )
 
 
-@fleet.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `aiwq fleet --output DIR` wrote.")],
     inferences: Annotated[
@@ -201,3 +193,7 @@ def report(
     text = render_fleet(found, form, width=table_width(), colour=output is None and use_colour())
     write(text, output)
     warn(found["warnings"])
+
+
+for command in (run, report):
+    fleet.command()(grouped(command))
