@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_aiwq.lowering.matching import Node, WorkingGraph, attribute_key
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node, attribute_key
 from onnx_aiwq.vocabulary import DType
 
 _RANDOM = frozenset(
@@ -103,9 +104,9 @@ _NO_OPERATIONS = {
 def share_constants(work: WorkingGraph) -> None:
     """Small constants of equal elements are one; the optimiser does this once, before it folds anything."""
     for name, tensor in work.tensors.items():
-        if tensor.constant and tensor.value is not None and tensor.value.size <= _SHARED_ELEMENTS:
-            if tensor.value.dtype != object and name not in work.producers:
-                work.generated.setdefault(name, (tensor.dtype, tensor.shape, tensor.value.tobytes()))
+        value = tensor.value if tensor.constant and name not in work.producers else None
+        if value is not None and value.size <= _SHARED_ELEMENTS and value.dtype != object:
+            work.generated.setdefault(name, (tensor.dtype, tensor.shape, value.tobytes()))
 
 
 def share_common(work: WorkingGraph) -> None:
