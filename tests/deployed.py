@@ -15,6 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_aiwq.calibration import weights
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.vocabulary import Operator
 
@@ -65,12 +66,12 @@ def optimised(model: onnx.ModelProto | bytes, level: str, folder: Path, bind: Ma
     ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     written = onnx.load(target)
     target.unlink()
-    return bytes(_module("skeleton").strip_weights(written, "absent").SerializeToString())
+    return bytes(_skeleton_module().strip_weights(written, "absent").SerializeToString())
 
 
 def materialised(path: Path) -> onnx.ModelProto:
     """A skeleton with weights; quantised biases have the scale that they have in every real model."""
-    model = _module("weights").materialize(path)
+    model = weights.materialize(path)
     _give_biases_their_scale(model)
     return model
 
@@ -91,8 +92,8 @@ def _give_biases_their_scale(model: onnx.ModelProto) -> None:
         tensors[bias].CopyFrom(numpy_helper.from_array(shaped, bias))
 
 
-def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"models_{name}", MODELS / f"{name}.py")
+def _skeleton_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("models_skeleton", MODELS / "skeleton.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

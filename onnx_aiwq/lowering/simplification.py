@@ -22,11 +22,15 @@ _SHARED_ELEMENTS = 8  # larger constants are told apart by name
 def fold_constants(work: WorkingGraph) -> None:
     """Compute what depends on constants and on shapes alone."""
     for node in work.ordered():
+        if work.nodes.get(node.name) is not node:
+            continue
         if node.op_type in _NEVER_FOLDED or not node.outputs or node.domain:
             continue
         known = all(not name or _is_known(work, name) for name in node.outputs)
         if known or (node.inputs and all(not name or _is_known(work, name) for name in node.inputs)):
+            makers = [work.producer(name) for name in node.inputs if name]
             work.remove(node)
+            work.drop_unread(makers)  # what only its shape was asked of
             for name in node.outputs:
                 if name:
                     work.tensors[name] = replace(work.tensors[name], constant=True)
