@@ -61,6 +61,8 @@ class WorkingGraph:
         for tensor in (*graph.inputs, *graph.outputs):
             work.tensors.setdefault(tensor.name, tensor)
         work.kept = {tensor.name for tensor in graph.outputs} | _escaping(graph)
+        asked = [t.name for operator in graph.operators if operator.constant for t in operator.inputs if t is not None]
+        work.drop_unread(work.producers.get(name) for name in asked)  # of these only the shape was asked
         return work
 
     def _note_generated(self, operator: Operator) -> None:
