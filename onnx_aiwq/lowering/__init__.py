@@ -23,7 +23,13 @@ from onnx_aiwq.lowering.normalization import (
     skip_layer_norm,
     standard_layer_norm,
 )
-from onnx_aiwq.lowering.products import product_and_scale, product_of_transposes, slices_to_split, transposes_to_products
+from onnx_aiwq.lowering.products import (
+    product_and_scale,
+    product_of_transposes,
+    slices_to_split,
+    transposes_to_products,
+    transposes_to_products_as_exported,
+)
 from onnx_aiwq.lowering.quantised import DYNAMIC_PASSES, QUANTISED_PASSES, unique_dequantized
 from onnx_aiwq.lowering.simplification import (
     SHARING_PASSES,
@@ -31,7 +37,7 @@ from onnx_aiwq.lowering.simplification import (
     join_reshapes,
     share_constants,
 )
-from onnx_aiwq.lowering.transposes import channels_last, move_transposes
+from onnx_aiwq.lowering.transposes import channels_last, join_over_reshape, move_transposes
 
 Level = Literal["disabled", "basic", "extended", "all"]
 Pass = Callable[[WorkingGraph], None]
@@ -54,8 +60,22 @@ class Lowering:
 
 
 RULES: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, *FOLDING_PASSES)
-ONCE: tuple[Pass, ...] = (*SIMPLIFICATION_PASSES, share_constants, *SHARING_PASSES, join_reshapes)
-BASIC: tuple[Pass, ...] = (*RULES, *SHARING_PASSES, product_and_sum, join_reshapes, standard_gelu, standard_layer_norm, move_transposes)
+ONCE: tuple[Pass, ...] = (
+    *SIMPLIFICATION_PASSES,
+    transposes_to_products_as_exported,
+    share_constants,
+    *SHARING_PASSES,
+    join_reshapes,
+)
+BASIC: tuple[Pass, ...] = (
+    *RULES,
+    *SHARING_PASSES,
+    product_and_sum,
+    join_reshapes,
+    standard_gelu,
+    standard_layer_norm,
+    move_transposes,
+)
 EXTENDED: tuple[Pass, ...] = (
     *QUANTISED_PASSES,
     product_activation,
@@ -67,6 +87,7 @@ EXTENDED: tuple[Pass, ...] = (
     product_and_sum_everywhere,
     slices_to_split,
     transposes_to_products,
+    join_over_reshape,
     product_of_transposes,
     bias_gelu,
     skip_layer_norm,

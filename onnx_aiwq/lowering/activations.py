@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnx_aiwq.lowering.matching import Node, WorkingGraph
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 CONTRIB = "com.microsoft"
@@ -75,4 +76,3 @@ def product_activation(work: WorkingGraph) -> None:
         parameters = {f"activation_{name}": value for name, value in following.attributes.items()}
         attributes = {**node.attributes, "activation": following.op_type, **parameters}
         work.fuse(node, [following], "FusedGemm", CONTRIB, node.inputs, following.outputs, attributes)
-

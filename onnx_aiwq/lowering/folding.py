@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_aiwq.lowering.matching import Node, WorkingGraph
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 
@@ -33,7 +34,7 @@ def _folds(work: WorkingGraph, conv: Node, following: Node) -> bool:
         )
     if not following.is_a("Add", "Mul") or not conv.is_a("Conv"):
         return False
-    other = following.inputs[1] if following.inputs[0] == conv.output else following.inputs[0]
+    other = following.inputs[1]  # a constant that stands first is not looked at
     weight, shape = work.shape(conv.inputs[1]), work.shape(other)
     if not work.is_constant(other) or weight is None or shape is None:
         return False

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnx_aiwq.graph import Graph
-from onnx_aiwq.lowering.matching import Node, WorkingGraph
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import Operator
 
 # Operators of ai.onnx with a function body and without a kernel on the CPU provider.

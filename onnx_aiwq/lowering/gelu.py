@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from onnx_aiwq.lowering.matching import Node, WorkingGraph
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 CONTRIB = "com.microsoft"

@@ -15,7 +15,8 @@ import numpy as np
 
 from onnx_aiwq.lowering.activations import CONTRIB, activation_of
 from onnx_aiwq.lowering.folding import is_per_channel
-from onnx_aiwq.lowering.matching import Node, WorkingGraph, traversal
+from onnx_aiwq.lowering.matching import WorkingGraph, traversal
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 BLOCKED = "com.microsoft.nchwc"
@@ -68,7 +69,9 @@ class _Layout:
             self.binary(node)
         elif node.is_a("Concat"):
             self.concatenation(node)
-        elif node.is_a("Relu", "Sigmoid", "Tanh", "HardSigmoid") or node.is_a("QuickGelu", domain=CONTRIB):
+        elif node.is_a("Relu", "Sigmoid", "Tanh", "HardSigmoid", "Gelu") or node.is_a(
+            "Gelu", "QuickGelu", domain=CONTRIB
+        ):
             self.activation(node)
         elif node.is_a("BatchNormalization"):
             self.normalization(node)

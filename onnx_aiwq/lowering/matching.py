@@ -11,52 +11,8 @@ from typing import Any
 import numpy as np
 
 from onnx_aiwq.graph import Graph
+from onnx_aiwq.lowering.nodes import Node, attribute_key, node_of
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
-
-Place = tuple[str, int, tuple[tuple[str, str], ...]]
-
-
-@dataclass(eq=False, slots=True)
-class Node:
-    """One operator that can still change.
-
-    Attributes:
-        name: unique in the graph.
-        op_type: operator name.
-        domain: operator domain, "" for ai.onnx.
-        version: opset version of the domain.
-        inputs: names of tensors, "" where an optional input is absent.
-        outputs: likewise.
-        attributes: Python values, schema defaults filled in.
-        place: scope, repeats and branches; only nodes of one place are ever fused.
-        stands_for: exported operators that it does the work of, the anchor first.
-        order: where it stands in execution order.
-        number: creation number; the optimiser's own traversal order breaks ties by it.
-    """
-
-    name: str
-    op_type: str
-    domain: str
-    version: int
-    inputs: list[str]
-    outputs: list[str]
-    attributes: Mapping[str, Any]
-    place: Place
-    stands_for: tuple[str, ...]
-    order: float
-    number: int
-
-    def input(self, index: int) -> str:
-        """The name of an input, "" where it is absent."""
-        return self.inputs[index] if index < len(self.inputs) else ""
-
-    @property
-    def output(self) -> str:
-        """The name of the first output."""
-        return self.outputs[0] if self.outputs else ""
-
-    def is_a(self, *op_types: str, domain: str = "") -> bool:
-        return self.domain == domain and self.op_type in op_types
 
 
 @dataclass
@@ -98,13 +54,15 @@ class WorkingGraph:
                     work.tensors[tensor.name] = tensor
         for position, operator in enumerate(graph.operators):
             if not operator.constant or operator.op_type == "DequantizeLinear":
-                work._insert(_node_of(operator, float(position), position))
+                work._insert(node_of(operator, float(position), position))
             elif operator.op_type != "Constant":
                 work._note_generated(operator)
             work._made = position + 1
         for tensor in (*graph.inputs, *graph.outputs):
             work.tensors.setdefault(tensor.name, tensor)
         work.kept = {tensor.name for tensor in graph.outputs} | _escaping(graph)
+        asked = [t.name for operator in graph.operators if operator.constant for t in operator.inputs if t is not None]
+        work.drop_unread(work.producers.get(name) for name in asked)  # of these only the shape was asked
         return work
 
     def _note_generated(self, operator: Operator) -> None:
@@ -433,33 +391,8 @@ class WorkingGraph:
         )
 
 
-def attribute_key(attributes: Mapping[str, Any]) -> Any:
-    """Attributes in a form that compares and hashes by value."""
-    return tuple(
-        (name, value.tobytes() if isinstance(value, np.ndarray) else value)
-        for name, value in sorted(attributes.items())
-    )
-
-
 def _versions(graph: Graph) -> dict[str, int]:
-    versions = {"" if domain == "ai.onnx" else domain: number for domain, number in graph.model.opsets.items()}
-    return versions
-
-
-def _node_of(operator: Operator, order: float, number: int) -> Node:
-    return Node(
-        name=operator.name,
-        op_type=operator.op_type,
-        domain=operator.domain,
-        version=operator.version,
-        inputs=["" if tensor is None else tensor.name for tensor in operator.inputs],
-        outputs=["" if tensor is None else tensor.name for tensor in operator.outputs],
-        attributes=operator.attributes,
-        place=(operator.scope, operator.repeats, operator.branches),
-        stands_for=(operator.name,),
-        order=order,
-        number=number,
-    )
+    return {"" if domain == "ai.onnx" else domain: number for domain, number in graph.model.opsets.items()}
 
 
 def _escaping(graph: Graph) -> set[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from onnx_aiwq.lowering.gelu import CONTRIB, is_value, operand_beside
-from onnx_aiwq.lowering.matching import Node, WorkingGraph
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 _LAYER_NORM_SINCE = 17

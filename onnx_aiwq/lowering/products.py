@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from onnx_aiwq.lowering.gelu import CONTRIB
-from onnx_aiwq.lowering.matching import Node, WorkingGraph
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 _FLOATS = (DType.FLOAT, DType.DOUBLE)
@@ -38,8 +39,20 @@ def product_of_transposes(work: WorkingGraph) -> None:
         if parts:
             names = [part for part in parts if work.uses(part.output) == 1]
             work.fuse(
-                node, parts, "FusedMatMul", CONTRIB, inputs, node.outputs, attributes, gone=[node, *dict.fromkeys(names)]
+                node,
+                parts,
+                "FusedMatMul",
+                CONTRIB,
+                inputs,
+                node.outputs,
+                attributes,
+                gone=[node, *dict.fromkeys(names)],
             )
+
+
+def transposes_to_products_as_exported(work: WorkingGraph) -> None:
+    """The same where the file itself tells the shape; where it computes the shape, only the extended level knows it."""
+    transposes_to_products(work)
 
 
 def transposes_to_products(work: WorkingGraph) -> None:
@@ -51,7 +64,11 @@ def transposes_to_products(work: WorkingGraph) -> None:
         if _flags(perm) != (1, 0) or reshape is None or not reshape.is_a("Reshape") or before is None or after is None:
             continue
         added = len(after) - len(before)
-        if added < 1 or after != (*(1,) * added, *(work.shape(node.output) or ())):
+        if (
+            added < 1
+            or not work.is_constant(reshape.input(1))
+            or after != (*(1,) * added, *(work.shape(node.output) or ()))
+        ):
             continue
         if not _feeds_product(work, reshape):
             continue
@@ -142,24 +159,23 @@ def _scale(work: WorkingGraph, node: Node) -> tuple[float, int] | None:
 def slices_to_split(work: WorkingGraph) -> None:
     """Slices and single-index Gathers that together read all of a tensor along one axis become one Split."""
     for name in [name for name, readers in work.readers.items() if len(readers) > 1]:
-        readers = work.readers[name]
-        if name in work.kept or any(not r.is_a("Slice", "Gather") or r.inputs[0] != name for r in readers):
-            continue
         maker = work.producer(name)
-        if maker is not None and (maker.is_a("Shape") or len(maker.outputs) > 1):
+        if name in work.kept or (maker is not None and (maker.is_a("Shape") or len(maker.outputs) > 1)):
             continue
-        ranges = [_range(work, reader) for reader in readers]
-        found = [each for each in ranges if each is not None]
+        slices = [
+            reader for reader in work.readers[name] if reader.is_a("Slice", "Gather") and reader.inputs[0] == name
+        ]
+        found = [(each, reader) for reader in slices if (each := _range(work, reader)) is not None]
         shape = work.shape(name)
-        if len(found) != len(ranges) or len({axis for axis, _, _ in found}) != 1 or shape is None:
+        if len(found) < 2 or len({each[0] for each, _ in found}) != 1 or shape is None:
             continue
-        axis = found[0][0]
-        order = sorted(range(len(found)), key=lambda index: found[index][1])
-        ends = [found[index][2] for index in order]
-        if [found[index][1] for index in order] != [0, *ends[:-1]] or ends[-1] != shape[axis]:
+        found.sort(key=lambda pair: pair[0])
+        ranges = [each for each, _ in found]
+        ends = [end for _, _, end in ranges]
+        if [start for _, start, _ in ranges] != [0, *ends[:-1]] or ends[-1] != shape[ranges[0][0]]:
             continue
-        if len({reader.place for reader in readers}) == 1:
-            _split(work, name, [readers[index] for index in order], [found[index] for index in order])
+        if len({reader.place for _, reader in found}) == 1:
+            _split(work, name, [reader for _, reader in found], ranges)
 
 
 def _range(work: WorkingGraph, node: Node) -> tuple[int, int, int] | None:

@@ -1,4 +1,4 @@
-"""Quantised models: what becomes of QuantizeLinear and DequantizeLinear around operators, and of dynamic quantisation."""
+"""Quantised models: QuantizeLinear and DequantizeLinear around operators, and dynamic quantisation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from onnx_aiwq.lowering.gelu import CONTRIB, operand_beside
-from onnx_aiwq.lowering.matching import Node, WorkingGraph
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 _EIGHT_BITS = (DType.INT8, DType.UINT8)

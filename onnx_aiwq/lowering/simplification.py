@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_aiwq.lowering.matching import Node, WorkingGraph, attribute_key
+from onnx_aiwq.lowering.matching import WorkingGraph
+from onnx_aiwq.lowering.nodes import Node, attribute_key
 from onnx_aiwq.vocabulary import DType
 
 _RANDOM = frozenset(
@@ -21,11 +22,15 @@ _SHARED_ELEMENTS = 8  # larger constants are told apart by name
 def fold_constants(work: WorkingGraph) -> None:
     """Compute what depends on constants and on shapes alone."""
     for node in work.ordered():
+        if work.nodes.get(node.name) is not node:
+            continue
         if node.op_type in _NEVER_FOLDED or not node.outputs or node.domain:
             continue
         known = all(not name or _is_known(work, name) for name in node.outputs)
         if known or (node.inputs and all(not name or _is_known(work, name) for name in node.inputs)):
+            makers = [work.producer(name) for name in node.inputs if name]
             work.remove(node)
+            work.drop_unread(makers)  # what only its shape was asked of
             for name in node.outputs:
                 if name:
                     work.tensors[name] = replace(work.tensors[name], constant=True)
@@ -103,9 +108,9 @@ _NO_OPERATIONS = {
 def share_constants(work: WorkingGraph) -> None:
     """Small constants of equal elements are one; the optimiser does this once, before it folds anything."""
     for name, tensor in work.tensors.items():
-        if tensor.constant and tensor.value is not None and tensor.value.size <= _SHARED_ELEMENTS:
-            if tensor.value.dtype != object and name not in work.producers:
-                work.generated.setdefault(name, (tensor.dtype, tensor.shape, tensor.value.tobytes()))
+        value = tensor.value if tensor.constant and name not in work.producers else None
+        if value is not None and value.size <= _SHARED_ELEMENTS and value.dtype != object:
+            work.generated.setdefault(name, (tensor.dtype, tensor.shape, value.tobytes()))
 
 
 def share_common(work: WorkingGraph) -> None:

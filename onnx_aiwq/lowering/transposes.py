@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 
 from onnx_aiwq.lowering.gelu import CONTRIB
-from onnx_aiwq.lowering.matching import Node, WorkingGraph, traversal
+from onnx_aiwq.lowering.matching import WorkingGraph, traversal
+from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 _UNARY = frozenset(
-    "Abs Acos Acosh Asin Asinh Atan Atanh Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor HardSigmoid HardSwish Identity "
-    "IsInf IsNaN LeakyRelu Log Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt "
-    "Tan Tanh ThresholdedRelu".split()
+    {"Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cast", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Elu"}
+    | {"Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Neg"}
+    | {"Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus"}
+    | {"Softsign", "Sqrt", "Tan", "Tanh", "ThresholdedRelu"}
 )
 _BROADCAST = frozenset(
-    "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub Sum Where Xor".split()
+    {"Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod"}
+    | {"Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"}
 )
 _ALONG_AXIS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 _AXIS_SINCE = 13  # before, Softmax flattens at its axis
@@ -243,6 +246,17 @@ def _renamed_axes(work: WorkingGraph, node: Node, perm: tuple[int, ...]) -> None
         node.op_type, node.domain, node.version = "NhwcMaxPool", CONTRIB, 1
 
 
+def join_over_reshape(work: WorkingGraph) -> None:
+    """A Reshape between two Transposes that changes no dimension goes, and they become one."""
+    for node in work.of_type("Transpose"):
+        reshape = work.maker(node, 0)
+        if reshape is None or not reshape.is_a("Reshape") or work.only_reader(reshape) is not node:
+            continue
+        same = work.shape(reshape.inputs[0]) == work.shape(reshape.output) is not None
+        if same and _perm_of(work, reshape.inputs[0]) is not None and work.bypass(reshape):
+            _join(work, node)
+
+
 def _join(work: WorkingGraph, node: Node) -> None:
     """A Transpose after a Transpose is one Transpose, or none."""
     first = _perm_of(work, node.inputs[0])
@@ -252,10 +266,10 @@ def _join(work: WorkingGraph, node: Node) -> None:
     made, perm = first
     joint = tuple(perm[axis] for axis in own)
     if joint == tuple(range(len(joint))):
-        if node.output in work.kept:
+        work.set_input(node, 0, made.inputs[0])
+        if not work.bypass(node):
+            work.set_input(node, 0, made.output)
             return
-        work.replace_uses(node.output, made.inputs[0])
-        work.remove(node)
     else:
         work.set_input(node, 0, made.inputs[0])
         work.set_attributes(node, perm=joint)

@@ -1,0 +1,81 @@
+"""One operator that the passes can still change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx_aiwq.vocabulary import Operator
+
+Place = tuple[str, int, tuple[tuple[str, str], ...]]
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One operator that can still change.
+
+    Attributes:
+        name: unique in the graph.
+        op_type: operator name.
+        domain: operator domain, "" for ai.onnx.
+        version: opset version of the domain.
+        inputs: names of tensors, "" where an optional input is absent.
+        outputs: likewise.
+        attributes: Python values, schema defaults filled in.
+        place: scope, repeats and branches; only nodes of one place are ever fused.
+        stands_for: exported operators that it does the work of, the anchor first.
+        order: where it stands in execution order.
+        number: creation number; the optimiser's own traversal order breaks ties by it.
+    """
+
+    name: str
+    op_type: str
+    domain: str
+    version: int
+    inputs: list[str]
+    outputs: list[str]
+    attributes: Mapping[str, Any]
+    place: Place
+    stands_for: tuple[str, ...]
+    order: float
+    number: int
+
+    def input(self, index: int) -> str:
+        """The name of an input, "" where it is absent."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    @property
+    def output(self) -> str:
+        """The name of the first output."""
+        return self.outputs[0] if self.outputs else ""
+
+    def is_a(self, *op_types: str, domain: str = "") -> bool:
+        return self.domain == domain and self.op_type in op_types
+
+
+def node_of(operator: Operator, order: float, number: int) -> Node:
+    """The node of an operator at a position in execution order."""
+    return Node(
+        name=operator.name,
+        op_type=operator.op_type,
+        domain=operator.domain,
+        version=operator.version,
+        inputs=["" if tensor is None else tensor.name for tensor in operator.inputs],
+        outputs=["" if tensor is None else tensor.name for tensor in operator.outputs],
+        attributes=operator.attributes,
+        place=(operator.scope, operator.repeats, operator.branches),
+        stands_for=(operator.name,),
+        order=order,
+        number=number,
+    )
+
+
+def attribute_key(attributes: Mapping[str, Any]) -> Any:
+    """Attributes in a form that compares and hashes by value."""
+    return tuple(
+        (name, value.tobytes() if isinstance(value, np.ndarray) else value)
+        for name, value in sorted(attributes.items())
+    )
