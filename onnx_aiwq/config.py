@@ -1,6 +1,6 @@
 """Defaults and policies that a project keeps beside its code: `aiwq.toml`, or `[tool.aiwq]` in pyproject.toml.
 
-    hardware = "nvidia-l4"              # defaults of analyze, compare, gate and baseline
+    hardware = "nvidia-l4"              # defaults of analyze, advise, compare, gate and baseline
     region = "DEU"
     bind = { batch = 1 }
 
