@@ -30,8 +30,11 @@ def main() -> None:
     arguments = _arguments()
     profile = read_profile(arguments.profile / "profile.json")
     chosen = [network for network in networks(arguments.set) if _wanted(network, arguments)]
-    with tempfile.TemporaryDirectory() as folder:
-        candidates = [_candidate(network, Path(folder)) for network in chosen]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.cache or Path(temporary)
+        candidates = [_candidate(network, folder) for network in chosen]
+        if arguments.make_only:
+            return
         result = validate(
             candidates, profile, per_node=arguments.per_node, progress=lambda name: print(name, file=sys.stderr)
         )
@@ -49,6 +52,8 @@ def _arguments() -> argparse.Namespace:
     kind.add_argument("--float", action="store_true", help="float networks alone")
     parser.add_argument("--only", action="append", help="names of networks")
     parser.add_argument("--per-node", action="store_true", help="errors by kind of kernel, in the JSON")
+    parser.add_argument("--cache", type=Path, help="folder that keeps quantised networks for the next run")
+    parser.add_argument("--make-only", action="store_true", help="make the networks of --cache, measure nothing")
     parser.add_argument("--output", type=Path)
     return parser.parse_args()
 
@@ -64,7 +69,9 @@ def _candidate(network: ValidationNetwork, folder: Path) -> Candidate:
     if network.form is None:
         return Candidate(network.name, network.file, network.bindings)
     path = folder / f"{network.name}.onnx"
-    onnx.save(network.model(), path)
+    if not path.exists():
+        print(f"making {network.name}", file=sys.stderr)
+        onnx.save(network.model(), path)
     return Candidate(network.name, path, network.bindings)
 
 

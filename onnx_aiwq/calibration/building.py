@@ -20,6 +20,7 @@ from onnx_aiwq.profiles import (
     Coefficient,
     CompResFigures,
     Covariance,
+    Embodied,
     Factors,
     HardwareProfile,
     Interval,
@@ -62,6 +63,7 @@ class Identity:
     name: str
     provenance: Mapping[str, str]
     comp_res: CompResFigures = CompResFigures()  # noqa: RUF009 - a frozen model
+    embodied: Embodied | None = None
 
 
 def build_profile(
@@ -114,6 +116,7 @@ def build_profile(
         covariance=_covariance(assessment),
         kernels=kernels,
         comp_res=identity.comp_res,
+        embodied=identity.embodied,
         provenance={**identity.provenance, "joules": power.basis, "scope": power.scope},
         validation=validation_entries(assessment),
     )

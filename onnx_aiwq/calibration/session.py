@@ -34,7 +34,7 @@ from onnx_aiwq.calibration.running import (
 from onnx_aiwq.calibration.sampling import COLUMNS, Sample, append_samples, composite_name, read_samples, take_samples
 from onnx_aiwq.errors import MeterError, PolicyError, ProfileError
 from onnx_aiwq.files import write_whole
-from onnx_aiwq.profiles import CompResFigures, HardwareProfile, slug, this_machine, user_profile_folder
+from onnx_aiwq.profiles import CompResFigures, Embodied, HardwareProfile, slug, this_machine, user_profile_folder
 
 SAMPLES = "samples.csv"
 SETTINGS = "calibration.json"
@@ -340,6 +340,7 @@ def finish(
     target: Path | None = None,
     name: str | None = None,
     comp_res: CompResFigures = CompResFigures(),  # noqa: B008 - frozen
+    embodied: Embodied | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> HardwareProfile:
     """Fit the samples of a folder and write its profile.
@@ -374,7 +375,7 @@ def finish(
         state.settings.as_runtime,
         state.overhead,
         power_of(meter, state),
-        Identity(identifier, label, provenance, comp_res),
+        Identity(identifier, label, provenance, comp_res, embodied),
         block=channel_block(),
         progress=progress,
     )

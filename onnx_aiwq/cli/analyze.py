@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,9 +14,11 @@ from onnx_aiwq.cli.streams import is_terminal, line_width, shown_progress, table
 from onnx_aiwq.errors import PolicyError, ShapeError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from onnx_aiwq.graph import Graph
     from onnx_aiwq.report import Report
+    from onnx_aiwq.runs import RunOptions
 
 _MAX_SWEEP = 1000  # points
 _BY = ("operator", "node", "dtype", "scope")
@@ -61,6 +64,15 @@ def analyze(
     workload: opt.Workload,
     view: View,
     hardware: opt.Hardware = None,
+    as_deployed: Annotated[
+        str | None,
+        typer.Option(
+            "--as-deployed",
+            metavar="|".join(opt.OPTIMISATION_LEVELS),
+            help="The graph that onnxruntime's optimiser makes at this level, instead of the exported one.",
+            autocompletion=completion.among(opt.OPTIMISATION_LEVELS),
+        ),
+    ] = None,
     strict: opt.Strict = False,
     show_config: opt.ShowConfig = False,
     form: opt.PageFormat = "table",
@@ -80,10 +92,11 @@ def analyze(
         return
     options = fitted(model, options)
     with shown_progress() as progress:
+        deployed, note = (None, "") if as_deployed is None else _deployed(model, as_deployed, options, progress)
         report = reports.analyze(
-            model,
-            bind=options.bind,
-            shapes=options.shapes,
+            deployed or model,
+            bind=None if deployed else options.bind,
+            shapes=None if deployed else options.shapes,
             hardware=options.hardware,
             strict=strict,
             progress=progress,
@@ -95,7 +108,18 @@ def analyze(
         progress("writing the report")
         text = _rendered(report, swept, view, form, output)
     write(text, output)
+    warn([note] if note else [])
     warn(report.warnings)
+
+
+def _deployed(model: str, level: str, options: RunOptions, progress: Callable[[str], None]) -> tuple[Graph, str]:
+    """The graph as deployed, and where it comes from."""
+    from onnx_aiwq.calibration.deployed_graph import deployed_graph
+
+    opt.choose("--as-deployed", level, opt.OPTIMISATION_LEVELS)
+    progress("optimising the graph")
+    graph, origin = deployed_graph(Path(model), bind=options.bind, shapes=options.shapes, level=level)  # type: ignore[arg-type]
+    return graph, f"the graph is that of the deployment, {origin}"
 
 
 def _check_view(view: View, form: str, output: Path | None, strict: bool) -> None:

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from onnx_aiwq.calibration.session import Settings, State
 
 METERS = ("auto", "rapl", "nvml", "replay", "power-model")
-OPTIMISATION_LEVELS = ("disabled", "basic", "extended", "all")
 
 Threads = Annotated[int, typer.Option("--threads", metavar="N", help="Threads within an operator.")]
 Provider = Annotated[str, typer.Option("--provider", metavar="NAME", help="onnxruntime execution provider.")]
 OptimisationLevel = Annotated[
-    str, typer.Option("--optimization", metavar="|".join(OPTIMISATION_LEVELS), help="Graph optimisation level.")
+    str, typer.Option("--optimization", metavar="|".join(opt.OPTIMISATION_LEVELS), help="Graph optimisation level.")
 ]
 MeterOption = Annotated[str, typer.Option("--meter", metavar="|".join(METERS), help="Where joules come from.")]
 Watts = Annotated[
@@ -61,17 +60,26 @@ def calibrate(
         Path | None, typer.Option("--fit-only", metavar="DIR", help="Fit the samples of this folder again.")
     ] = None,
     comp_res: opt.CompRes = None,
+    embodied_kg: Annotated[
+        float | None, typer.Option("--embodied-kg", metavar="KG", help="kgCO2e of making the hardware.")
+    ] = None,
+    embodied_source: Annotated[
+        str, typer.Option("--embodied-source", metavar="TEXT", help="Where that figure comes from.")
+    ] = "given with --embodied-kg",
 ) -> None:
     """Measure this machine and fit a hardware profile: seconds by timing, joules by the best meter there is."""
     from onnx_aiwq.calibration import session
     from onnx_aiwq.calibration.meters import open_meter
-    from onnx_aiwq.profiles import CompResFigures
+    from onnx_aiwq.profiles import CompResFigures, Embodied
 
     opt.choose("--meter", meter, METERS)
-    opt.choose("--optimization", optimization, OPTIMISATION_LEVELS)
+    opt.choose("--optimization", optimization, opt.OPTIMISATION_LEVELS)
     minutes = _minutes(budget_minutes, composites, quick)
     if threads < 1:
         raise PolicyError(f"--threads {threads}: expected at least 1")
+    if embodied_kg is not None and not embodied_kg >= 0:
+        raise PolicyError(f"--embodied-kg {embodied_kg:g}: expected 0 or more")
+    embodied = None if embodied_kg is None else Embodied(kgco2e=embodied_kg, source=embodied_source)
     figures = CompResFigures(**(opt.parse_comp_res(comp_res) or {}))
     opened = open_meter(meter, watts=watts, trace=trace, threads=threads, processor=processor, provider=provider)  # type: ignore[arg-type]
     for note in opened.notes:
@@ -90,7 +98,9 @@ def calibrate(
                 "and calibrate again for narrower intervals"
             )
     with _stages() as stage:
-        profile = session.finish(folder, state, opened, target=target, name=name, comp_res=figures, progress=stage)
+        profile = session.finish(
+            folder, state, opened, target=target, name=name, comp_res=figures, embodied=embodied, progress=stage
+        )
     opened.close()
     if quick:
         extra.append("a --quick calibration has fewer networks behind it: intervals are wider than those of 5 minutes")

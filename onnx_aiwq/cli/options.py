@@ -29,6 +29,7 @@ LEVELS = ("inference", "validation", "training")
 GRANULARITIES = ("instance", "batch")
 LOSSES = ("mse", "cross-entropy", "bce")
 OPTIMIZERS = ("sgd", "adam")
+OPTIMISATION_LEVELS = ("disabled", "basic", "extended", "all")
 
 Model = Annotated[
     str,

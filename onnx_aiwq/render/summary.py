@@ -144,6 +144,14 @@ def _run(level: str) -> str:
     return level if level == "inference" else f"{level} step"
 
 
+def _time_source(energy: Mapping[str, Any]) -> str:
+    """Where seconds come from: kernels that were timed, with their error on networks held out, or as the joules."""
+    error = energy.get("held_out_error")
+    if error is None:
+        return str(energy["source"])
+    return f"kernels timed in {energy['provider']}; median error {error:.1%} on networks held out"
+
+
 def _energy_facts(energy: Mapping[str, Any], run: str) -> Iterator[tuple[str, str, str]]:
     level = f"{energy['interval']:.0%} interval"
     yield (
@@ -154,7 +162,7 @@ def _energy_facts(energy: Mapping[str, Any], run: str) -> Iterator[tuple[str, st
     yield (
         "time",
         f"{format_si(energy['seconds'], 's')}{_between(energy, 'seconds', 's')}",
-        f"per {run}, {level}; {energy['source']}",
+        f"per {run}, {level}; {_time_source(energy)}",
     )
     shares = ", ".join(f"{name} {format_si(energy[f'{name}_j'], 'J')}" for name in ("compute", "data", "system"))
     eta = "unknown" if energy["eta_comp"] is None else f"{energy['eta_comp']:.3g}"
