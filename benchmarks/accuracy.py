@@ -72,7 +72,7 @@ def _candidate(network: ValidationNetwork, folder: Path) -> Candidate:
     if not path.exists():
         print(f"making {network.name}", file=sys.stderr)
         onnx.save(network.model(), path)
-    return Candidate(network.name, path, network.bindings)
+    return Candidate(network.name, path, network.bindings, inputs_of=network.file)
 
 
 def table(result: Validation) -> str:

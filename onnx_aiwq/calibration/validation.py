@@ -121,11 +121,19 @@ class Validation:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to validate with: its file, the sizes of its free dimensions, and how it is made to run."""
+    """A network to validate with.
+
+    Attributes:
+        name: what it is called in the result.
+        path: of its file.
+        bindings: sizes of its free dimensions.
+        inputs_of: file whose inputs it takes; of a quantised model the original, which shows what is an index.
+    """
 
     name: str
     path: Path
     bindings: Mapping[str, int]
+    inputs_of: Path | None = None
 
 
 def validate(
@@ -181,7 +189,8 @@ def _network(
         raise ModelError(
             f"{candidate.path}: {model.ByteSize():,} bytes with its weights; onnxruntime takes 2 GiB inline"
         )
-    feeds = example_inputs(model, candidate.bindings)
+    shown = model if candidate.inputs_of is None else onnx.load(candidate.inputs_of, load_external_data=False)
+    feeds = example_inputs(shown, candidate.bindings)
     fix_inputs(model, feeds)
     kernels = _kernels(profile)
     session = open_session(model.SerializeToString(), runtime)
@@ -189,12 +198,12 @@ def _network(
     relative = sorted(each.seconds / each.reference_s for each in rounds)
     measured_j = None if meter is None else _joules(session, feeds, meter)
     del session
-    exported = load(candidate.path, bind=candidate.bindings)
+    shapes = {name: array.shape for name, array in feeds.items()}
+    exported = load(candidate.path, shapes=shapes)
     costs = count_graph(exported, weigh=transistor_operations)
     predicted = estimate(costs, profile, graph=exported)
     if predicted.seconds is None or predicted.joules is None:
         raise ModelError(f"{candidate.path}: no operator of it has a price")
-    shapes = {name: array.shape for name, array in feeds.items()}
     written = load(deployed_model(model, runtime), shapes=shapes)
     counted = [cost.counts for cost in costs if cost.counts is not None]
     return NetworkResult(

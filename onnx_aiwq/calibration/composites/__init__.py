@@ -1,8 +1,9 @@
 """The networks that calibration measures: random composites, none of which is a network that anybody uses.
 
-Three kinds: chains of blocks of convolutional networks, chains of blocks of transformers and recurrent networks, and
-collections of single operators. What is timed is every operator between neighbours that it has in practice; operators
-fed from graph inputs and writing graph outputs would be timed cold and copied.
+Four kinds: chains of blocks of convolutional networks, chains of blocks of transformers and recurrent networks,
+collections of single operators, and collections of products of matrices, down to one row and one step. What is timed is
+every operator between neighbours that it has in practice; operators fed from graph inputs and writing graph outputs
+would be timed cold and copied.
 """
 
 from __future__ import annotations
@@ -15,32 +16,34 @@ from onnx_aiwq.calibration.composites import images, sequences, tensors
 from onnx_aiwq.calibration.composites.builder import Builder, Value
 from onnx_aiwq.calibration.composites.quantised import Form, quantised
 
-Kind = Literal["images", "sequences", "tensors"]
+Kind = Literal["images", "sequences", "tensors", "products"]
 Plan = tuple[Kind, Form | None]
 PLANS: tuple[Plan, ...] = (
     ("images", None),
     ("sequences", None),
     ("tensors", None),
     ("images", "qdq"),
+    ("products", "dynamic"),
+    ("images", None),
     ("sequences", "dynamic"),
-    ("images", None),
-    ("sequences", None),
     ("images", "qoperator"),
-    ("sequences", "qdq"),
-    ("images", None),
     ("sequences", None),
+    ("products", "qoperator"),
+    ("images", None),
     ("tensors", None),
     ("images", "qdq-signed"),
-    ("sequences", "dynamic"),
+    ("sequences", "qdq"),
     ("images", None),
-    ("sequences", None),
+    ("products", None),
     ("images", "qdq"),
+    ("sequences", None),
     ("sequences", "four-bits"),
+    ("images", "dynamic"),
 )
 """In this order, over and over: what networks spend their time in comes more often."""
 _MOST_ELEMENTS = 1_600_000
-_BLOCKS = {"images": 14, "sequences": 7, "tensors": 48}
-_QUANTISED_BLOCKS = {"images": 8, "sequences": 5, "tensors": 20}
+_BLOCKS = {"images": 14, "sequences": 7, "tensors": 48, "products": 16}
+_QUANTISED_BLOCKS = {"images": 8, "sequences": 5, "tensors": 20, "products": 8}
 
 
 def plan_of(seed: int) -> Plan:
@@ -53,7 +56,7 @@ def composite(seed: int) -> onnx.ModelProto:
     kind, form = plan_of(seed)
     b = Builder(seed)
     blocks = (_BLOCKS if form is None else _QUANTISED_BLOCKS)[kind]
-    {"images": _images, "sequences": _sequences, "tensors": _tensors}[kind](b, blocks)
+    {"images": _images, "sequences": _sequences, "tensors": _tensors, "products": _products}[kind](b, blocks)
     return b.model() if form is None else quantised(b.model(), form)
 
 
@@ -108,3 +111,11 @@ def _tensors(b: Builder, count: int) -> None:
     blocks, shares = zip(*tensors.BLOCKS, strict=True)
     for _ in range(count):
         b.pick(*blocks, weights=shares)(b)
+
+
+def _products(b: Builder, count: int) -> None:
+    blocks, shares = zip(*tensors.PRODUCTS, strict=True)
+    for _ in range(count):
+        b.pick(*blocks, weights=shares)(b)
+    steps, width = b.log_int(8, 64), b.log_int(32, 512, 8)
+    b.output(sequences.recurrent(b, tensors.produced(b, (1, steps, width))))

@@ -211,7 +211,7 @@ def product(b: Builder) -> None:
 def one_row(b: Builder) -> None:
     """Products of one or a few rows with large weights, as in classifiers and in decoding token by token."""
     rows, k, n = b.log_int(1, 12), b.width(256, 8192), b.width(256, 8192)
-    while k * n > 40_000_000:
+    while k * n > 16_000_000:
         k, n = k // 2, n // 2
     x = produced(b, (rows, k))
     b.output(b.gemm(x, n, transposed=b.chance(0.6)) if b.chance(0.6) else b.matmul(x, n))
@@ -260,3 +260,6 @@ BLOCKS: tuple[tuple[Callable[[Builder], None], float], ...] = (
     (top, 0.6),
 )
 """What a collection of single operators is drawn from, with how often."""
+
+PRODUCTS: tuple[tuple[Callable[[Builder], None], float], ...] = ((product, 4), (one_row, 4), (normalisation, 1.5))
+"""What a collection of products is drawn from."""
