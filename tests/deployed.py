@@ -1,4 +1,4 @@
-"""The graph that onnxruntime's optimiser writes, and what two graphs have in common; nothing knows the lowering."""
+"""The graph that onnxruntime's optimiser writes, and what two graphs have in common."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_aiwq.calibration import weights
 from onnx_aiwq.graph import Graph
+from onnx_aiwq.lowering import Level
 from onnx_aiwq.vocabulary import Operator
 
 MODELS = Path(__file__).parents[1] / "models"
-LEVELS = {
+LEVELS: dict[Level, Any] = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -52,7 +53,7 @@ _WITH_ALPHA = frozenset({"FusedMatMul", "QuickGelu"})
 Signature = tuple[Any, ...]
 
 
-def optimised(model: onnx.ModelProto | bytes, level: str, folder: Path, bind: Mapping[str, int]) -> bytes:
+def optimised(model: onnx.ModelProto | bytes, level: Level, folder: Path, bind: Mapping[str, int]) -> bytes:
     """The model that onnxruntime runs at a level, as a file without its large weights."""
     target = folder / f"{level}.onnx"
     options = ort.SessionOptions()
