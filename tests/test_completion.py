@@ -37,7 +37,7 @@ def completed(*words: str) -> list[str]:
         },
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -71,7 +71,7 @@ def test_every_shell_has_a_script(shell: str) -> None:
         env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0
     assert "_AIWQ_COMPLETE" in done.stdout
@@ -85,7 +85,7 @@ def test_installing_writes_to_the_home_of_the_user(tmp_path: Path) -> None:
         env={**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
