@@ -644,7 +644,7 @@ def _datasheet(row: Mapping[str, str]) -> Datasheet | None:
         embodied=None if embodied_kg is None else Embodied(kgco2e=embodied_kg, source=embodied_source),
         sources=tuple(
             row[column]
-            for column in ("source", "note", "fp32_source", "mem_source", "instructions_source")
+            for column in ("source", "note", "tdp_source", "fp32_source", "mem_source", "instructions_source")
             if row.get(column)
         ),
     )

@@ -21,6 +21,7 @@ from onnx_aiwq.cli.gate import gate
 from onnx_aiwq.cli.groups import grouped
 from onnx_aiwq.cli.lifecycle import lifecycle
 from onnx_aiwq.cli.listing import hardware, regions, rules
+from onnx_aiwq.cli.reproduce import reproduce
 from onnx_aiwq.cli.streams import say, write
 from onnx_aiwq.errors import AiwqError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 for command in (analyze, compare, gate, baseline, advise, lifecycle, calibrate, hardware, regions, rules, doctor):
     app.command()(grouped(command))
+app.command()(grouped(reproduce))
 app.add_typer(fleet, name="fleet")
 
 
