@@ -1,4 +1,4 @@
-"""Predicted against measured seconds of the networks of models/sets.toml; the accuracy table of docs/calibration.md.
+"""Predicted against measured seconds of the networks of models/sets.toml: the accuracy of docs/calibration.md.
 
     python benchmarks/accuracy.py --profile calibration/ID --set held-out [--int8 | --float] [--per-node] --output F.json
 
@@ -78,7 +78,7 @@ def _candidate(network: ValidationNetwork, folder: Path) -> Candidate:
 def table(result: Validation) -> str:
     """One row per network, and a summary."""
     lines = [
-        "| network | measured ms | rounds differ | from the file ms | error | from the deployed graph | 90 % interval |",
+        "| network | measured ms | rounds differ | from the file ms | error | deployed graph | 90 % interval |",
         "|---|--:|--:|--:|--:|--:|---|",
         *map(_row, result.networks),
         "",
@@ -91,9 +91,9 @@ def table(result: Validation) -> str:
 
 def _row(network: NetworkResult) -> str:
     inside = "inside" if network.covered else "OUTSIDE"
+    times = f"{network.measured_s * 1e3:.2f} | {network.spread - 1:.1%} | {network.predicted_s * 1e3:.2f}"
     return (
-        f"| {network.name} | {network.measured_s * 1e3:.2f} | {network.spread - 1:.1%} | {network.predicted_s * 1e3:.2f} "
-        f"| {network.error:+.1%} | {network.deployed_error:+.1%} "
+        f"| {network.name} | {times} | {network.error:+.1%} | {network.deployed_error:+.1%} "
         f"| {network.low_s * 1e3:.2f} to {network.high_s * 1e3:.2f}, {inside} |"
     )
 

@@ -25,14 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from architectures import build
 
 from onnx_aiwq import analyze
-from onnx_aiwq.profiles import (
-    DATASHEET_INTERVAL,
-    CompResFigures,
-    Datasheet,
-    HardwareProfile,
-    derive_from_datasheet,
-    load_profile,
-)
+from onnx_aiwq.datasheets import DATASHEET_INTERVAL, Datasheet, derive_from_datasheet
+from onnx_aiwq.hardware_profile import CompResFigures, HardwareProfile
+from onnx_aiwq.profiles import load_profile
 
 MEASURED = Path(__file__).with_name("measured_energy.csv")
 ACCELERATED = {"NVIDIA GeForce RTX 4090": "NVIDIA GeForce RTX 4090", "NVIDIA Quadro RTX 5000": "NVIDIA Quadro RTX 5000"}

@@ -16,6 +16,7 @@ import onnx
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
+
 from onnx_aiwq.calibration.weights import example_inputs, materialize
 
 CALIBRATION_BATCHES = 2

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+
 from onnx_aiwq.calibration.weights import example_inputs, materialize
 
 if sys.version_info >= (3, 11):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from onnx_aiwq.gating import gate as gate
     from onnx_aiwq.graph import Graph as Graph
     from onnx_aiwq.graph import load as load
+    from onnx_aiwq.hardware_profile import HardwareProfile as HardwareProfile
     from onnx_aiwq.operations.registry import rule as rule
-    from onnx_aiwq.profiles import HardwareProfile as HardwareProfile
     from onnx_aiwq.profiles import load_profile as load_profile
     from onnx_aiwq.report import Report as Report
     from onnx_aiwq.report import analyze as analyze

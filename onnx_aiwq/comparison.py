@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from onnx_aiwq.constraints import Constraint
-    from onnx_aiwq.profiles import HardwareProfile
+    from onnx_aiwq.hardware_profile import HardwareProfile
 
 SCHEMA = "onnx_aiwq.comparison/1"
 DEFAULT_PARETO = ("energy", "seconds")

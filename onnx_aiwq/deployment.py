@@ -20,6 +20,7 @@ from onnx_aiwq.energy import (
     landauer_joules_per_bit,
 )
 from onnx_aiwq.errors import PolicyError
+from onnx_aiwq.hardware_profile import CompResFigures, Embodied, HardwareProfile
 from onnx_aiwq.metrics.carbon import (
     ONE_INFERENCE,
     Carbon,
@@ -47,7 +48,7 @@ from onnx_aiwq.metrics.workload import (
     resource_cost,
 )
 from onnx_aiwq.operations.counting import NodeCost
-from onnx_aiwq.profiles import CompResFigures, Embodied, HardwareProfile, load_profile
+from onnx_aiwq.profiles import load_profile
 from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import Tensor
 

@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING
 
 from onnx_aiwq.deployed import DeployedTimes, deployed_times
 from onnx_aiwq.errors import ModelError, PolicyError
+from onnx_aiwq.hardware_profile import Factors, HardwareProfile
 from onnx_aiwq.operations.counting import NodeCost, Status
-from onnx_aiwq.profiles import Factors, HardwareProfile
 from onnx_aiwq.transistors import by_dtype, transistor_cost
 from onnx_aiwq.units import BITS_PER_BYTE, BOLTZMANN_J_PER_K
 from onnx_aiwq.vocabulary import BasicOp, Counts

@@ -14,12 +14,12 @@ from onnx_aiwq.energy import EnergyEstimate
 from onnx_aiwq.errors import PolicyError, ShapeError, UnsupportedOperatorError
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.graph.liveness import live_activation_bytes
+from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.metrics.carbon import Carbon
 from onnx_aiwq.metrics.ecal import Ecal
 from onnx_aiwq.metrics.workload import Workload
 from onnx_aiwq.operations.counting import CONVENTION_NAME, Convention, NodeCost, Status, count_graph
 from onnx_aiwq.operations.registry import find_rule
-from onnx_aiwq.profiles import HardwareProfile
 from onnx_aiwq.report_entries import (
     by_operator,
     coverage_entry,

@@ -11,8 +11,8 @@ from onnx_aiwq.errors import ModelError, ShapeError, UnsupportedOperatorError, s
 
 if TYPE_CHECKING:
     from onnx_aiwq.graph import Graph
+    from onnx_aiwq.hardware_profile import HardwareProfile
     from onnx_aiwq.loading import Skeleton
-    from onnx_aiwq.profiles import HardwareProfile
 
 _STEP = {"loss": "loss", "optimizer": "optimizer", "bp": "bp", "mini_batch": "batch"}
 _GLOB_CHARACTERS = frozenset("*?[")

@@ -13,8 +13,8 @@ from typing import TypeAlias
 from onnx_aiwq.energy import EnergyEstimate, estimate
 from onnx_aiwq.errors import AiwqError, ShapeError, suggestion
 from onnx_aiwq.graph import Graph
+from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.operations.counting import NodeCost, Status
-from onnx_aiwq.profiles import HardwareProfile
 from onnx_aiwq.symbolic import Dim, Formula, evaluated
 from onnx_aiwq.transistors import transistor_operations
 from onnx_aiwq.vocabulary import Counts

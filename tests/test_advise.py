@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_aiwq.advise import Advice, Lever, advise
 from onnx_aiwq.errors import AiwqError
-from onnx_aiwq.profiles import Coefficient, Factors, HardwareProfile, Interval
+from onnx_aiwq.hardware_profile import Coefficient, Factors, HardwareProfile, Interval
 from test_package import commands_in, links_in, problem_of
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import onnx_aiwq
-from onnx_aiwq.profiles import DATASHEET_INTERVAL
+from onnx_aiwq.datasheets import DATASHEET_INTERVAL
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

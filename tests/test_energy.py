@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from onnx_aiwq.energy import bits_lost, estimate, landauer_joules, landauer_joules_per_bit
 from onnx_aiwq.errors import ModelError, PolicyError, ProfileError, UnsupportedOperatorError
+from onnx_aiwq.hardware_profile import Coefficient, Factors, HardwareProfile, Interval
 from onnx_aiwq.operations.counting import NodeCost, Status
-from onnx_aiwq.profiles import Coefficient, Factors, HardwareProfile, Interval, load_profile
+from onnx_aiwq.profiles import load_profile
 from onnx_aiwq.vocabulary import Counts, DType, Operator
 
 FLOAT32_ADD_TO = 236

@@ -27,7 +27,8 @@ from onnx_aiwq.fleet.progress import FleetProgress, duration
 from onnx_aiwq.fleet.settings import Limits, Settings
 from onnx_aiwq.fleet.sources import list_models
 from onnx_aiwq.fleet.store import FleetWriter
-from onnx_aiwq.profiles import HardwareProfile, load_profile
+from onnx_aiwq.hardware_profile import HardwareProfile
+from onnx_aiwq.profiles import load_profile
 from onnx_aiwq.runs import RunOptions
 
 LIMITS = Limits(timeout_s=4.0, max_memory_bytes=1_000_000_000)

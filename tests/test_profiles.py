@@ -10,17 +10,10 @@ from pathlib import Path
 import pytest
 
 from onnx_aiwq import profiles
+from onnx_aiwq.datasheets import Datasheet, derive_from_datasheet
 from onnx_aiwq.errors import ProfileError
-from onnx_aiwq.profiles import (
-    Datasheet,
-    HardwareProfile,
-    calibrated_profile_of_this_machine,
-    derive_from_datasheet,
-    list_profiles,
-    load_profile,
-    slug,
-    this_machine,
-)
+from onnx_aiwq.hardware_profile import HardwareProfile, slug
+from onnx_aiwq.profiles import calibrated_profile_of_this_machine, list_profiles, load_profile, this_machine
 from onnx_aiwq.vocabulary import DType
 
 

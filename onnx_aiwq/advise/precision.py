@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.advise.levers import ACCURACY, Case, Figures, Lever
+from onnx_aiwq.datasheets import DENSE_FAMILIES
 from onnx_aiwq.errors import UnsupportedOperatorError
+from onnx_aiwq.hardware_profile import ANY, HardwareProfile
 from onnx_aiwq.operations.counting import NodeCost, Status
-from onnx_aiwq.profiles import ANY, DENSE_FAMILIES, HardwareProfile
 from onnx_aiwq.report import Report
 from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor

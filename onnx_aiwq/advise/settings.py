@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.advise.levers import ACCURACY, Case, Lever
+from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.metrics.regions import Region, list_regions
-from onnx_aiwq.profiles import HardwareProfile, list_profiles, load_profile
+from onnx_aiwq.profiles import list_profiles, load_profile
 
 if TYPE_CHECKING:
     pass

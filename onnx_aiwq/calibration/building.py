@@ -12,10 +12,7 @@ import numpy as np
 from onnx_aiwq.calibration.assessment import Assessment, assess
 from onnx_aiwq.calibration.fitting import Observation, Observations
 from onnx_aiwq.calibration.running import CallOverhead, Runtime
-from onnx_aiwq.kernels import bytes_moved
-from onnx_aiwq.kernels.model import TimeModel
-from onnx_aiwq.operations.registry import find_rule
-from onnx_aiwq.profiles import (
+from onnx_aiwq.hardware_profile import (
     ANY,
     Coefficient,
     CompResFigures,
@@ -26,6 +23,9 @@ from onnx_aiwq.profiles import (
     Interval,
     Source,
 )
+from onnx_aiwq.kernels import bytes_moved
+from onnx_aiwq.kernels.model import TimeModel
+from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.transistors import by_dtype
 from onnx_aiwq.units import BITS_PER_BYTE
 

@@ -32,11 +32,7 @@ from onnx_aiwq.calibration.meters import (
     survey,
 )
 from onnx_aiwq.errors import MeterError, ProfileError
-from onnx_aiwq.profiles import (
-    calibrated_profile_of_this_machine,
-    default_profile,
-    user_profile_folder,
-)
+from onnx_aiwq.profiles import calibrated_profile_of_this_machine, default_profile, user_profile_folder
 
 DOCTOR_SCHEMA = "onnx_aiwq.doctor/1"
 REMOTE_PROVIDERS = ("AzureExecutionProvider",)

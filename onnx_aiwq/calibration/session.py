@@ -34,7 +34,8 @@ from onnx_aiwq.calibration.running import (
 from onnx_aiwq.calibration.sampling import COLUMNS, Sample, append_samples, composite_name, read_samples, take_samples
 from onnx_aiwq.errors import MeterError, PolicyError, ProfileError
 from onnx_aiwq.files import write_whole
-from onnx_aiwq.profiles import CompResFigures, Embodied, HardwareProfile, slug, this_machine, user_profile_folder
+from onnx_aiwq.hardware_profile import CompResFigures, Embodied, HardwareProfile, slug
+from onnx_aiwq.profiles import this_machine, user_profile_folder
 
 SAMPLES = "samples.csv"
 SETTINGS = "calibration.json"

@@ -24,10 +24,10 @@ from onnx_aiwq.deployed import times_of
 from onnx_aiwq.energy import estimate
 from onnx_aiwq.errors import ModelError, ProfileError
 from onnx_aiwq.graph import Graph, load
+from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.kernels.model import TimeModel, predict
 from onnx_aiwq.lowering import Lowering
 from onnx_aiwq.operations.counting import count_graph
-from onnx_aiwq.profiles import HardwareProfile
 from onnx_aiwq.transistors import transistor_operations
 
 _ROUNDS = 3  # of a network's runs; the middle one counts

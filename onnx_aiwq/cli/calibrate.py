@@ -70,7 +70,7 @@ def calibrate(
     """Measure this machine and fit a hardware profile: seconds by timing, joules by the best meter there is."""
     from onnx_aiwq.calibration import session
     from onnx_aiwq.calibration.meters import open_meter
-    from onnx_aiwq.profiles import CompResFigures, Embodied
+    from onnx_aiwq.hardware_profile import CompResFigures, Embodied
 
     opt.choose("--meter", meter, METERS)
     opt.choose("--optimization", optimization, opt.OPTIMISATION_LEVELS)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from onnx_aiwq.comparison import Comparison
-    from onnx_aiwq.profiles import HardwareProfile
+    from onnx_aiwq.hardware_profile import HardwareProfile
 
 _PLOTS = ("pareto",)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnx_aiwq import __version__
+from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.operations.registry import ENTRY_POINT_GROUP
-from onnx_aiwq.profiles import HardwareProfile
 from onnx_aiwq.runs import RunOptions
 
 _DIGITS = 16  # of a digest that names a set of settings or a profile

@@ -24,7 +24,7 @@ from onnx_aiwq.settings import configurations
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from onnx_aiwq.profiles import HardwareProfile
+    from onnx_aiwq.hardware_profile import HardwareProfile
 
 SCHEMA = "onnx_aiwq.verdict/1"
 Status = Literal["passed", "undecided", "failed"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from onnx_aiwq.errors import PolicyError
+from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.lifecycle.computing import FLOP_ON_PROFILE, Machine, Spent, free_of_hardware, machine_of
 from onnx_aiwq.lifecycle.document import LifeCycle, Rate
 from onnx_aiwq.lifecycle.links import Coding, Link, Protocol, collection_joules, stack_of, storage_joules
@@ -16,7 +17,6 @@ from onnx_aiwq.lifecycle.networks import Network, sample_size
 from onnx_aiwq.lifecycle.stages import evaluation_passes, preprocessing_flops, training_passes
 from onnx_aiwq.metrics.carbon import ONE_INFERENCE, Carbon, FunctionalUnit, Grid, footprint
 from onnx_aiwq.metrics.ecal import DEVELOPMENT_STAGES, MAX_INFERENCES, STORAGE, Ecal, aggregate, check_inferences
-from onnx_aiwq.profiles import HardwareProfile
 
 _COMPUTED = ("preprocessing", "training", "evaluation", "inference")
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from onnx_aiwq.datasheets import peak_figures, processor_names
 from onnx_aiwq.energy import estimate
 from onnx_aiwq.errors import PolicyError, ProfileError, suggestion
+from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.metrics.carbon import COMPONENT, embodied_share_g, profile_scope
-from onnx_aiwq.profiles import HardwareProfile, load_profile, peak_figures, processor_names
+from onnx_aiwq.profiles import load_profile
 from onnx_aiwq.transistors import transistors_per_mac
 from onnx_aiwq.vocabulary import DType
 

@@ -25,8 +25,8 @@ from onnx_aiwq.metrics.regions import Region, world_average
 from onnx_aiwq.units import JOULES_PER_KWH
 
 if TYPE_CHECKING:
+    from onnx_aiwq.hardware_profile import Embodied, HardwareProfile
     from onnx_aiwq.metrics.hourly import HourlyIntensity
-    from onnx_aiwq.profiles import Embodied, HardwareProfile
 
 SECONDS_PER_YEAR = 31_557_600  # a Julian year of 365.25 days
 GRAMS_PER_KG = 1000.0
@@ -377,7 +377,7 @@ def embodied_given(
         raise PolicyError(f"--lifetime-years {lifetime_years}: expected years of use above 0 and at most 100")
     if kgco2e is None and lifetime_years is None:
         return published
-    from onnx_aiwq.profiles import EMBODIED_LIFETIME_SOURCE, Embodied
+    from onnx_aiwq.hardware_profile import EMBODIED_LIFETIME_SOURCE, Embodied
 
     figure = kgco2e if kgco2e is not None else None if published is None else published.kgco2e
     if figure is None:

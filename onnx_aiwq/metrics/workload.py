@@ -19,7 +19,7 @@ from onnx_aiwq.units import SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
     from onnx_aiwq.energy import EnergyEstimate
-    from onnx_aiwq.profiles import CompResFigures
+    from onnx_aiwq.hardware_profile import CompResFigures
 
 COMP_RES_SCALE = 1e18
 COMP_RES_FIGURES = ("cpu_gips", "ram_gt_per_s", "gpu_gips", "storage_gb_per_s")

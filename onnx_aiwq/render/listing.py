@@ -14,9 +14,10 @@ from onnx_aiwq.render.text import markdown_row, spreadsheet_cell
 from onnx_aiwq.units import format_si
 
 if TYPE_CHECKING:
+    from onnx_aiwq.hardware_profile import HardwareProfile
     from onnx_aiwq.metrics.regions import Region
     from onnx_aiwq.operations.registry import Rule
-    from onnx_aiwq.profiles import HardwareProfile, ProfileSummary
+    from onnx_aiwq.profiles import ProfileSummary
 
 Row = tuple[str, ...]
 _WHOLE_CELL, _WHOLE_NAME = 14, 32  # characters that are never folded, of a cell and of the first

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_aiwq.errors import PolicyError
+from onnx_aiwq.hardware_profile import Embodied
 from onnx_aiwq.metrics import carbon
 from onnx_aiwq.metrics import regions as region_tables
 from onnx_aiwq.metrics.carbon import carbon_footprint, embodied_given, functional_unit, profile_scope
 from onnx_aiwq.metrics.hourly import read_hourly
 from onnx_aiwq.metrics.regions import Region, find_region, list_regions, world_average
-from onnx_aiwq.profiles import Embodied, load_profile
+from onnx_aiwq.profiles import load_profile
 
 KWH_J = 3.6e6
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from onnx_aiwq.energy import EnergyEstimate, estimate
 from onnx_aiwq.errors import PolicyError
+from onnx_aiwq.hardware_profile import CompResFigures
 from onnx_aiwq.metrics.workload import (
     HumanTask,
     Network,
@@ -22,7 +23,7 @@ from onnx_aiwq.metrics.workload import (
     resource_cost,
 )
 from onnx_aiwq.operations.counting import NodeCost, Status
-from onnx_aiwq.profiles import CompResFigures, load_profile
+from onnx_aiwq.profiles import load_profile
 from onnx_aiwq.vocabulary import Counts, DType, Operator
 
 MNIST_HOURS = 67 / 3600

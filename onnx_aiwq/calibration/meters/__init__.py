@@ -21,7 +21,7 @@ from onnx_aiwq.calibration.meters.rapl import POWERCAP, RaplMeter
 from onnx_aiwq.calibration.meters.replay import ReplayMeter
 from onnx_aiwq.calibration.meters.watts import Host, PowerEstimate, estimate_watts, given_watts
 from onnx_aiwq.errors import PolicyError, suggestion
-from onnx_aiwq.profiles import Source
+from onnx_aiwq.hardware_profile import Source
 
 __all__ = [
     "METERS",

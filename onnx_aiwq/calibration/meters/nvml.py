@@ -23,7 +23,7 @@ from onnx_aiwq.calibration.meters.protocol import (
     short_window,
 )
 from onnx_aiwq.errors import MeterError
-from onnx_aiwq.profiles import Source
+from onnx_aiwq.hardware_profile import Source
 
 COUNTER_UPDATE_S = 0.1
 """The slower end of the 20 to 100 ms between two updates of the energy counter (PETSc's documentation of its use)."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from onnx_aiwq.calibration.meters.protocol import Reading, no_window, open_window
 from onnx_aiwq.calibration.meters.watts import PowerEstimate
-from onnx_aiwq.profiles import Source
+from onnx_aiwq.hardware_profile import Source
 
 
 class PowerModelMeter:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from onnx_aiwq.errors import MeterError
-from onnx_aiwq.profiles import Source
+from onnx_aiwq.hardware_profile import Source
 
 
 class MeterUnavailableError(MeterError):

@@ -24,7 +24,7 @@ from onnx_aiwq.calibration.meters.protocol import (
     short_window,
 )
 from onnx_aiwq.errors import MeterError
-from onnx_aiwq.profiles import Source
+from onnx_aiwq.hardware_profile import Source
 
 POWERCAP = Path("/sys/class/powercap")
 HIGHEST_POWER_W = 2000.0

@@ -19,7 +19,7 @@ from typing import Literal
 
 from onnx_aiwq.calibration.meters.protocol import Reading, no_window, open_window
 from onnx_aiwq.errors import MeterError
-from onnx_aiwq.profiles import Source
+from onnx_aiwq.hardware_profile import Source
 
 GAP_FACTOR = 3.0
 """A step of this many median steps is a gap."""

@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 
 from onnx_aiwq.calibration.reproduction.networks import ACTIVATIONS, Family
 from onnx_aiwq.errors import ProfileError
-from onnx_aiwq.profiles import Source
+from onnx_aiwq.hardware_profile import Source
 
 
 @dataclass(frozen=True)
