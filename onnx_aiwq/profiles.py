@@ -26,6 +26,7 @@ DEFAULT_ID = "amd-epyc-zen-4-vcpu-1-thread"
 REFERENCE_ID = "reference-cpu"
 REFERENCE_PROCESSOR = "Intel Xeon Gold 6148"
 MAX_PROFILE_BYTES = 4_000_000
+_ORDER = {DEFAULT_ID: 0, REFERENCE_ID: 1}  # what the list begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def list_profiles() -> list[ProfileSummary]:
     for origin, profile in _all_profiles():
         summary = ProfileSummary(profile.id, profile.name, profile.kind, profile.source, profile.provider, origin)
         found.setdefault(profile.id, summary)
-    return sorted(found.values(), key=lambda summary: (summary.id != REFERENCE_ID, summary.id))
+    return sorted(found.values(), key=lambda summary: (_ORDER.get(summary.id, 2), summary.id))
 
 
 def load_profile(name_or_path: str | None = None) -> HardwareProfile:

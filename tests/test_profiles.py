@@ -57,8 +57,16 @@ def write(folder: Path, file: str = "mine.json", **changes: object) -> Path:
 # --- lookup
 
 
-def test_default_is_the_reference_and_says_what_it_is() -> None:
+def test_default_is_the_shipped_calibration_and_says_what_it_is() -> None:
     assert calibrated_profile_of_this_machine() is None
+    profile = load_profile()
+    assert profile.id == "amd-epyc-zen-4-vcpu-1-thread"
+    assert profile.kernels is not None and profile.source == "modelled" and profile.threads == 1
+    assert "not this machine" in profile.name
+
+
+def test_default_without_shipped_calibrations_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "_shipped_folders", lambda: [])
     profile = load_profile()
     assert profile.id == "reference-cpu"
     assert profile.source == "datasheet"
@@ -98,7 +106,7 @@ def test_known_processor_with_gaps_names_the_gaps() -> None:
 def test_ids_are_unique_slugs_and_every_listed_profile_loads() -> None:
     summaries = list_profiles()
     ids = [summary.id for summary in summaries]
-    assert ids[0] == "reference-cpu"
+    assert ids[:2] == ["amd-epyc-zen-4-vcpu-1-thread", "reference-cpu"]
     assert len(set(ids)) == len(ids) > 50
     for summary in summaries:
         assert load_profile(summary.id).id == summary.id == slug(summary.id)

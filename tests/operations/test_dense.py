@@ -140,13 +140,17 @@ def activate(value: Any, name: str) -> Any:
         return value if value >= 0 else slope
     if name == "HardSigmoid":
         value = value * 0.2 + 0.5
+    if name == "HardSwish":
+        gate = value * (1 / 6) + 0.5
+        low, high = gate < 0, gate > 1
+        return value * (0 if low else 1 if high else gate)
     if name in ("Clip", "HardSigmoid"):
         low, high = value < 0, value > 1
         return 0 if low else 1 if high else value
     return value
 
 
-@pytest.mark.parametrize("activation", ["", "Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "HardSigmoid"])
+@pytest.mark.parametrize("activation", ["", "Relu", "Sigmoid", "Tanh", "LeakyRelu", "Clip", "HardSigmoid", "HardSwish"])
 @pytest.mark.parametrize("summed", [False, True])
 def test_fused_conv_equals_conv_sum_and_activation(activation: str, summed: bool) -> None:
     tally: Counter[str] = Counter()
