@@ -268,7 +268,8 @@ def _fitted(
 
 def _scaled(size: int, scale: Any) -> int:
     """floor(size * scale) in single precision, as runtimes compute it: 10 * 0.7 is 7, which doubles make 6."""
-    return math.floor(np.float32(size) * np.float32(scale))
+    with np.errstate(over="ignore"):  # infinity has no floor, which ends the rule
+        return math.floor(np.float32(size) * np.float32(scale))
 
 
 def _gradient(facts: Facts) -> Sequence[OutputShape]:

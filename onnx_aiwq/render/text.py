@@ -12,7 +12,7 @@ from typing import Any
 from onnx_aiwq.render.summary import OPERATOR_COLUMNS, facts, heading, operator_rows, plain, total_row
 
 _NODES_HERE = "nodes"
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # and their full-width forms
 _NODE_COLUMNS = ("name", "op_type", "domain", "scope", "repeats", "status", "dtype")
 _NODE_NUMBERS = ("transistor_operations", "macs", "bytes_read", "bytes_written", "energy_j", "seconds")
 
@@ -64,4 +64,4 @@ def render_csv(report: Mapping[str, Any]) -> str:
 def spreadsheet_cell(value: object) -> str:
     """Text that no spreadsheet takes as a formula."""
     text = plain(value)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text
