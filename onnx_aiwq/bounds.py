@@ -12,8 +12,8 @@ MAX_SCOPE_CHARACTERS = 4_000  # of the path of functions and subgraphs around a 
 MAX_MESSAGE_WORD, MAX_MESSAGE = 300, 8_000  # characters
 MAX_RANK = 256  # dimensions of a tensor; numpy ends at 64
 MAX_DIM = 2**63 - 1  # the largest that the file format can hold
-MAX_EXPANDED = 100_000  # nodes that functions and loops may add
-MAX_EXPANSION = 4  # times the nodes that the file holds, beside these
+MAX_EXPANDED = 60_000  # steps that functions and loops may add: a node walked is one, its elements computed two more
+MAX_EXPANSION = 4  # steps for each node of the file, beside these
 MAX_EQUATION_CHARACTERS = 4_096  # of an Einsum
 
 

@@ -1,7 +1,7 @@
 """Run `aiwq` on many files, each in a child of its own with limits, and tell what each run did.
 
 `python tests/forked.py SECONDS BYTES` reads JSON lines of {"name", "arguments"} and writes JSON lines of {"name",
-"exit", "signal", "seconds", "peak_bytes", "stdout", "stderr"}. The package is imported once; a child costs milliseconds.
+"exit", "signal", "seconds", "cpu_seconds", "peak_bytes", "stdout", "stderr"}. The package is imported once; a child costs milliseconds.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def _run(arguments: list[str], seconds: int, limit_bytes: int, folder: Path) -> 
         "exit": os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else None,
         "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
         "seconds": time.monotonic() - started,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * 1024,
         "stdout": files[1].read_bytes().decode("utf-8", "backslashreplace"),
         "stderr": files[2].read_bytes().decode("utf-8", "backslashreplace"),

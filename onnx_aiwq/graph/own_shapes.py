@@ -165,7 +165,7 @@ def _top_k(facts: Facts) -> Sequence[OutputShape]:
 
 def _slice(facts: Facts) -> Sequence[OutputShape]:
     shape, count = facts.shape(0), facts.shape(1)
-    if shape is None or not count or facts.version < 10:
+    if shape is None or not count or facts.version < 10 or count[0] > len(shape):
         return ()
     starts, ends, steps = facts.integers(1), facts.integers(2), facts.integers(4) if facts.has(4) else [1] * count[0]
     axes = facts.integers(3) if facts.has(3) else list(range(count[0]))

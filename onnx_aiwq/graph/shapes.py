@@ -82,12 +82,14 @@ class ShapeEngine:
     Attributes:
         symbols: the symbolic dimensions of the model.
         contradicted: descriptions of declared shapes that contradict the operator.
+        evaluations: how often elements were computed, which takes longer than to infer a shape.
     """
 
     def __init__(self, opsets: Mapping[str, int], symbols: Symbols) -> None:
         osi.registry.collect()
         self.symbols = symbols
         self.contradicted: list[str] = []
+        self.evaluations = 0
         self._opsets = dict(opsets)
 
     def infer(self, call: Call, inputs: Sequence[Entry | None]) -> list[Entry | None]:
@@ -236,6 +238,7 @@ class ShapeEngine:
                 entry.set_data(data)
         if all(entry.data is not None for entry in entries) or not _foldable(call, inputs, entries):
             return
+        self.evaluations += 1
         results = evaluate(call.proto, call.version, [None if entry is None else entry.data for entry in inputs])
         for entry, data in zip(entries, results, strict=False):
             require_size(data.shape)

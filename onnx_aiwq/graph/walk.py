@@ -128,6 +128,10 @@ class Walk:
             for function in self.skeleton.proto.functions
         }
 
+    @property
+    def _spent(self) -> int:
+        return self.steps + 2 * self.engine.evaluations
+
     @functools.cached_property
     def _most_steps(self) -> int:
         """What an exponential nest of functions or loops ends at, with an error instead of filling the memory."""
@@ -257,7 +261,8 @@ class Walk:
     @property
     def may_walk_again(self) -> bool:
         """Whether a loop may walk its body once more; within one another they would do so without end."""
-        return self.discarded < MAX_DISCARDED
+        within = self._spent < MAX_EXPANDED / 2 or self._spent < self._most_steps / 2
+        return self.discarded < MAX_DISCARDED and within
 
     def mark(self) -> _Mark:
         """What `reset` needs to forget everything that is walked from now on."""
@@ -284,9 +289,9 @@ class Walk:
             )
         for node in ordered_nodes(nodes, set(entries), label):
             self.steps += 1
-            if self.steps > MAX_EXPANDED and self.steps > self._most_steps:
+            if self._spent > MAX_EXPANDED and self._spent > self._most_steps:
                 raise ModelError(
-                    f"{label}: the model expands to more than {self._most_steps:,} nodes; export it without so many "
+                    f"{label}: the model expands to more than {self._most_steps:,} steps; export it without so many "
                     "calls of functions within functions, or loops within loops"
                 )
             for name, entry in zip(node.output, self._run_checked(node, entries, place, label), strict=False):
