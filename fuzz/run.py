@@ -60,10 +60,18 @@ def slice_of(target: str, work: Path, seconds: int, figures: Figures) -> None:
     """One fuzzing process; it ends with its time or with a finding."""
     before = set((work / "findings").iterdir())
     command = [
-        sys.executable, str(ROOT / "fuzz/targets.py"), target, str(work / "corpus"),
-        f"-artifact_prefix={work / 'findings'}/", f"-max_total_time={seconds}", f"-timeout={_HANG_S}",
-        f"-rss_limit_mb={_MEMORY_MIB}", f"-max_len={_LARGEST_BYTES[target]}", "-print_final_stats=1", "-use_value_profile=0",
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "fuzz/targets.py"),
+        target,
+        str(work / "corpus"),
+        f"-artifact_prefix={work / 'findings'}/",
+        f"-max_total_time={seconds}",
+        f"-timeout={_HANG_S}",
+        f"-rss_limit_mb={_MEMORY_MIB}",
+        f"-max_len={_LARGEST_BYTES[target]}",
+        "-print_final_stats=1",
+        "-use_value_profile=0",
+    ]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", check=False)
     log = process.stderr
     (work / "last.log").write_text(process.stdout + log, encoding="utf-8")
@@ -88,9 +96,14 @@ def minimise(target: str, work: Path) -> None:
         if path.suffix == ".log" or smaller.exists():
             continue
         command = [
-            sys.executable, str(ROOT / "fuzz/targets.py"), target, str(path), "-minimize_crash=1",
-            f"-exact_artifact_path={smaller}", f"-max_total_time={_RUNS_TO_MINIMISE_S}",
-        ]  # fmt: skip
+            sys.executable,
+            str(ROOT / "fuzz/targets.py"),
+            target,
+            str(path),
+            "-minimize_crash=1",
+            f"-exact_artifact_path={smaller}",
+            f"-max_total_time={_RUNS_TO_MINIMISE_S}",
+        ]
         subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
 
 

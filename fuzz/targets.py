@@ -34,7 +34,7 @@ _TABLE_ONE_IN = 64
 _LARGEST_MODEL_BYTES = 65_536  # that is parsed and damaged structurally; above, libFuzzer flips bytes
 
 
-class Finding(Exception):
+class FindingError(Exception):
     """Something that must hold does not."""
 
 
@@ -46,7 +46,7 @@ def loader(data: bytes) -> None:
         _require_one_line(error)
         return
     if len(stripped) > len(data) + 64 * (1 + data.count(b"\x4a") + len(data) // 4096):
-        raise Finding(f"{len(data)} bytes became {len(stripped)}")
+        raise FindingError(f"{len(data)} bytes became {len(stripped)}")
     if stripped == data:
         return
     try:
@@ -54,7 +54,7 @@ def loader(data: bytes) -> None:
     except DecodeError:
         return  # the loader says so one step later
     if len(before.graph.node) != len(after.graph.node):
-        raise Finding("nodes were lost")
+        raise FindingError("nodes were lost")
 
 
 def analysis(data: bytes) -> None:
@@ -70,13 +70,13 @@ def analysis(data: bytes) -> None:
         text = render(report, form, width=160)
         for character in set(text):
             if character not in "\n\t" and unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-                raise Finding(f"{form} holds the control character {character!r}")
+                raise FindingError(f"{form} holds the control character {character!r}")
 
 
 def _require_one_line(error: AiwqError) -> None:
     text = str(error)
     if text.splitlines() != [text] or not text.isprintable() or len(text) > 8000:
-        raise Finding(f"no message of one printable line: {text[:300]!r}")
+        raise FindingError(f"no message of one printable line: {text[:300]!r}")
 
 
 def damaged(data: bytes, largest: int, seed: int) -> bytes:

@@ -1,7 +1,7 @@
 """Run `aiwq` on many files, each in a child of its own with limits, and tell what each run did.
 
-`python tests/forked.py SECONDS BYTES` reads JSON lines of {"name", "arguments"} and writes JSON lines of {"name",
-"exit", "signal", "seconds", "cpu_seconds", "peak_bytes", "stdout", "stderr"}. The package is imported once; a child costs milliseconds.
+`python tests/forked.py SECONDS BYTES` reads JSON lines of {"name", "arguments"} and writes JSON lines with the exit
+code or signal, seconds, CPU seconds, peak bytes, stdout and stderr. The package is imported once; a child costs little.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             job = json.loads(line)
-            print(json.dumps({"name": job["name"], **_run(job["arguments"], seconds, limit_bytes, Path(folder))}), flush=True)
+            print(
+                json.dumps({"name": job["name"], **_run(job["arguments"], seconds, limit_bytes, Path(folder))}),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models as large as they come, without their weights: a decoder of 70 billion parameters, a file of 2 GiB, 10,000 files.
+"""Models as large as they come, without weights: a decoder of 70 billion parameters, a file of 2 GiB, 10,000 files.
 
 `python tests/large_models.py FOLDER` builds them there and prints what analysing each one costs.
 """
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from hostile_models import field, varint
 from onnx import TensorProto, helper, numpy_helper
+
+from hostile_models import field, varint
 
 FLOAT, FLOAT16, INT64, UINT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64, TensorProto.UINT8
 # Llama 2 70B: layers, hidden size, query heads, key and value heads, size of a head, feed-forward size, vocabulary.
@@ -68,7 +69,16 @@ class _Builder:
         packed = self.weight(f"{name}.weight", to, width // BLOCK, BLOCK // 2, kind=UINT8)
         scales = self.weight(f"{name}.scales", to * width // BLOCK)
         return self.add(
-            "MatMulNBits", source, packed, scales, to=name, domain="com.microsoft", K=width, N=to, bits=4, block_size=BLOCK
+            "MatMulNBits",
+            source,
+            packed,
+            scales,
+            to=name,
+            domain="com.microsoft",
+            K=width,
+            N=to,
+            bits=4,
+            block_size=BLOCK,
         )
 
     def normalise(self, source: str, name: str) -> str:
@@ -90,7 +100,9 @@ class _Builder:
         weights = self.add("Softmax", scores, to=f"{name}.softmax", axis=-1)
         mixed = self.add("MatMul", weights, value, to=f"{name}.mixed")
         mixed = self.add("Transpose", mixed, to=f"{name}.back", perm=[0, 3, 1, 2, 4])
-        return self.project(self.add("Reshape", mixed, "hidden_shape", to=f"{name}.joined"), f"{name}.o", HEADS * HEAD, HIDDEN)
+        return self.project(
+            self.add("Reshape", mixed, "hidden_shape", to=f"{name}.joined"), f"{name}.o", HEADS * HEAD, HIDDEN
+        )
 
     def feed_forward(self, source: str, name: str) -> str:
         gate, up = (self.project(source, f"{name}.{part}", HIDDEN, FEED) for part in ("gate", "up"))
@@ -131,7 +143,9 @@ def write_two_gibibytes(path: Path, size_bytes: int = 2**31 - 1) -> None:
     node = helper.make_node("MatMul", ["x", "w"], ["y"]).SerializeToString()
     ends = field(11, helper.make_tensor_value_info("x", FLOAT, [1, rows]).SerializeToString())
     ends += field(12, onnx.ValueInfoProto(name="y").SerializeToString())
-    tensor = b"\x08" + varint(rows) + b"\x08" + varint(columns) + b"\x10\x01" + field(8, b"w") + b"\x4a" + varint(payload)
+    tensor = (
+        b"\x08" + varint(rows) + b"\x08" + varint(columns) + b"\x10\x01" + field(8, b"w") + b"\x4a" + varint(payload)
+    )
     opset = field(8, helper.make_opsetid("", 21).SerializeToString())
     # Every length stands before what it counts, and the documentation of the graph fills the file up to its size.
     before = field(1, node) + b"\x2a" + varint(len(tensor) + payload) + tensor
@@ -144,7 +158,7 @@ def write_two_gibibytes(path: Path, size_bytes: int = 2**31 - 1) -> None:
 
 
 def write_many_files(folder: Path, count: int = 10_000) -> Path:
-    """A chain of as many nodes as weights, each weight in a file of its own; every second one is a number that is read."""
+    """A chain of nodes, each with a weight in a file of its own; every second one is a number that is read."""
     nodes, tensors, last = [], [], "x"
     for index in range(count):
         kind, data = (INT64, np.int64([index])) if index % 2 else (FLOAT, np.float32([index]))
@@ -192,7 +206,10 @@ def build_all(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
 def main() -> None:
     for name, path, more in build_all(Path(sys.argv[1])):
         wall, cpu, peak = measured(["analyze", str(path), *more, "--format", "json"])
-        print(f"| {name} | {path.stat().st_size:,} bytes | {wall:.1f} s | {cpu:.1f} s | {peak / 2**20:.0f} MiB |", flush=True)
+        print(
+            f"| {name} | {path.stat().st_size:,} bytes | {wall:.1f} s | {cpu:.1f} s | {peak / 2**20:.0f} MiB |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hostile files, through the command line: a report or one clear line, in bounded time and memory, whatever is in them."""
+"""Hostile files, through the command line: a report or one clear line, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import hostile_models
 import onnx
 import pytest
-from hostile_models import HOSTILE, HOSTILE_TEXTS, MEGABYTE, chain, initializers, node, value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import mutate
 from onnx import TensorProto, helper
 
+import hostile_models
+import hostile_structures
+import hostile_values
+from hostile_models import HOSTILE, HOSTILE_TEXTS, MEGABYTE, chain, initializers, node, value
+from mutations import mutate
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.report import analyze
 
@@ -29,6 +31,7 @@ CPU_S = 20.0
 WALL_S = 120  # other tests share the machine; the processor time is what is bounded
 MEMORY_BYTES = 3 << 30
 LONGEST_MESSAGE = 9_000  # characters, of one line
+assert hostile_structures and hostile_values  # they fill HOSTILE
 FOUND = sorted((Path(__file__).parent / "data" / "hostile").glob("*.onnx"))
 _FORKED = Path(__file__).parent / "forked.py"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="children are forked")
@@ -67,7 +70,9 @@ KINDS = sorted({name.partition(":")[0] for name in HOSTILE})
 QUICK = {"wire", "einsum", "folding", "numbers"}
 
 
-@pytest.mark.parametrize("kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_every_hostile_model_gets_an_answer(tmp_path: Path, kind: str) -> None:
     jobs = []
     for index, (name, build) in enumerate(HOSTILE.items()):
@@ -213,9 +218,15 @@ def test_large_structures(tmp_path: Path) -> None:
 
 SEEDS = [
     HOSTILE[name]()
-    for name in ("structure: branches 20 deep", "dims: a symbol squared again and again", "structure: loops within loops",
-                 "numbers: NaN scales of a Resize", "einsum: two arrows", "folding: a tile of a tile")
-]  # fmt: skip
+    for name in (
+        "structure: branches 20 deep",
+        "dims: a symbol squared again and again",
+        "structure: loops within loops",
+        "numbers: NaN scales of a Resize",
+        "einsum: two arrows",
+        "folding: a tile of a tile",
+    )
+]
 
 
 @given(st.sampled_from(SEEDS), st.randoms(use_true_random=False), st.integers(1, 6))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import large_models
 import pytest
-from large_models import VARIANTS, decoder, write_many_files, write_two_gibibytes
 
+import large_models
+from large_models import VARIANTS, decoder, write_many_files, write_two_gibibytes
 from onnx_aiwq.graph import load
 from onnx_aiwq.loading import read_skeleton
 from onnx_aiwq.report import analyze
@@ -43,5 +43,7 @@ def test_ten_thousand_external_files(tmp_path: Path) -> None:
     graph = load(path)
     assert len(graph.operators) == 10_000 and graph.outputs[0].shape == (4, 1)
     read = [operator.inputs[1] for operator in graph.operators if operator.op_type == "Gather"]
-    assert [int(tensor.value[0]) for tensor in read if tensor is not None and tensor.value is not None] == [*range(1, 10_000, 2)]
+    assert [int(tensor.value[0]) for tensor in read if tensor is not None and tensor.value is not None] == [
+        *range(1, 10_000, 2)
+    ]
     assert read_skeleton(path).size_bytes == path.stat().st_size

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hostile_models import chain, initializers
 
+from hostile_models import chain, initializers
 from onnx_aiwq.cli import isolation
 from onnx_aiwq.cli.isolation import Limits, run_isolated
 from onnx_aiwq.errors import ModelError, PolicyError
@@ -86,7 +86,9 @@ def test_a_hang_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
         run_isolated([], Limits(0.5), "m.onnx")
 
 
-def test_what_a_dying_library_prints_is_harmless(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_a_dying_library_prints_is_harmless(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     noise = r"import sys, os; sys.stderr.write('\x1b[2J\x07bad\u202e\n' * 100); sys.stderr.flush(); os.abort()"
     monkeypatch.setattr(isolation, "_STARTER", noise)
     with pytest.raises(ModelError):
@@ -95,8 +97,20 @@ def test_what_a_dying_library_prints_is_harmless(monkeypatch: pytest.MonkeyPatch
     assert len(lines) == 20 and all(line.isprintable() and "bad" in line for line in lines)
 
 
-@pytest.mark.parametrize("option", ["--timeout=0", "--timeout=-1", "--timeout=nan", "--timeout=inf", "--max-memory=5",
-                                    "--max-memory=1GB2", "--max-memory=1kB", "--max-memory=-2GiB", "--max-memory="])  # fmt: skip
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--timeout=0",
+        "--timeout=-1",
+        "--timeout=nan",
+        "--timeout=inf",
+        "--max-memory=5",
+        "--max-memory=1GB2",
+        "--max-memory=1kB",
+        "--max-memory=-2GiB",
+        "--max-memory=",
+    ],
+)
 def test_limits_that_are_none(option: str) -> None:
     done = aiwq("analyze", str(LIGHT), option)
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""Whatever happens while a file is written, readers find the old file or the new one, and nothing piles up beside it."""
+"""Whatever happens while a file is written, readers find the old file or the new one; nothing piles up beside it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are those of
 def test_killed_while_it_writes(tmp_path: Path, how: signal.Signals) -> None:
     path, source = tmp_path / "out.json", random.Random(1)
     for _ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         assert process.stdout is not None and process.stdout.readline()
         time.sleep(source.random() * 0.05)
         process.send_signal(how)

@@ -61,7 +61,9 @@ def run_isolated(arguments: list[str], limits: Limits, what: str) -> int:
     given = [repr(limits.timeout_s), repr(limits.memory_bytes), limits.memory_text]
     # Threads of the linear algebra library reserve address space by the gigabyte, and the analysis has no use for them.
     environment = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", **os.environ}
-    child = subprocess.Popen([sys.executable, "-c", _STARTER, *given, *arguments], env=environment, stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", _STARTER, *given, *arguments], env=environment, stderr=subprocess.PIPE
+    )
     reader = threading.Thread(target=_pass_on, args=(child.stderr,), daemon=True)
     reader.start()
     try:
@@ -86,7 +88,7 @@ def _signal(name: str) -> int:
 
 def _timed_out(what: str, limits: Limits) -> ModelError:
     return ModelError(
-        f"{what}: no answer within --timeout {limits.timeout_s:g} s; give it more time, or check where the file comes from"
+        f"{what}: no answer within --timeout {limits.timeout_s:g} s; give it more time, or check the file"
     )
 
 
@@ -96,9 +98,7 @@ def _death(code: int, limits: Limits) -> str:
     except ValueError:
         how = f"the process ended with code {code}"
     memory = f" or needed more than --max-memory {limits.memory_text}" if limits.memory_text else ""
-    return (
-        f"{how}: a library underneath crashed on the file{memory}; give it more memory, or check where the file comes from"
-    )
+    return f"{how}: a library underneath crashed on the file{memory}; give it more memory, or check the file"
 
 
 def _pass_on(stream: IO[bytes] | None) -> None:

@@ -18,8 +18,7 @@ Array = NDArray[Any]
 _FAR = 2**63
 # Operators whose elements are computed: arithmetic and rearrangement, at a cost and a size that their inputs bound.
 # Products, windows, recurrences and whatever makes a tensor from numbers could take hours over a few small constants.
-FOLDED = frozenset(
-    """
+_FOLDED = """
     Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress Concat Constant
     ConstantOfShape CumSum DequantizeLinear Div DynamicQuantizeLinear Equal Erf Exp Expand EyeLike Flatten Floor Gather
     GatherElements GatherND Greater GreaterOrEqual Identity IsInf IsNaN Less LessOrEqual Log Max Mean Min Mod Mul Neg
@@ -27,7 +26,8 @@ FOLDED = frozenset(
     ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND
     Scatter Shape Sigmoid Sign Size Slice Softmax Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unique
     Unsqueeze Where Xor
-    """.split()
+    """
+FOLDED = frozenset(_FOLDED.split())
 )
 
 

@@ -11,6 +11,7 @@ from onnx_aiwq.bounds import MAX_DIM, MAX_RANK
 from onnx_aiwq.errors import ShapeError, suggestion
 from onnx_aiwq.symbolic import Dim, Formula, parse, simplified, symbol
 
+
 class OversizeError(ValueError):
     """A tensor of more dimensions, or of a larger one, than any file can state."""
 
@@ -146,7 +147,9 @@ def require_size(dims: Sequence[Dim]) -> None:
         raise OversizeError(f"has a tensor of {len(dims)} dimensions, more than {MAX_RANK}")
     for dim in dims:
         if isinstance(dim, int) and dim > MAX_DIM:
-            raise OversizeError(f"has a tensor with a dimension of {dim.bit_length()} bits, over the 63 of an ONNX file")
+            raise OversizeError(
+                f"has a tensor with a dimension of {dim.bit_length()} bits, over the 63 of an ONNX file"
+            )
 
 
 def plain_shape(shape: ir.Shape | None) -> tuple[int, ...] | None:

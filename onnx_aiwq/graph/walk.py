@@ -372,7 +372,7 @@ class Walk:
         dims = tuple(tensor.dims)
         if len(dims) > MAX_RANK:
             raise ModelError(
-                f"{self.skeleton.label}: initializer {name!r} has {len(dims)} dimensions, more than {MAX_RANK}; check it"
+                f"{self.skeleton.label}: initializer {name!r} has {len(dims)} dimensions, over {MAX_RANK}; check it"
             )
         data = tensor_values(tensor, self.skeleton) if math.prod(dims) <= FOLDING_LIMIT_ELEMENTS else None
         if data is not None and data.shape == dims:
