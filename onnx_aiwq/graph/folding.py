@@ -28,7 +28,6 @@ _FOLDED = """
     Unsqueeze Where Xor
     """
 FOLDED = frozenset(_FOLDED.split())
-)
 
 
 def evaluate(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Array]:
