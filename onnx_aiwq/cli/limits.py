@@ -57,10 +57,12 @@ def _within(command: _Command, given: dict[str, Any], timeout: float | None, max
         return isolation.run_isolated(sys.argv[1:], limits, what)
     try:
         return command(**given)
-    except MemoryError:
-        raise ModelError(
-            f"{what}: needs more than --max-memory {max_memory}; give it more, or check where the file comes from"
-        ) from None
+    except (MemoryError, SystemError):
+        # A library in C that gets no memory may forget to say so, which Python then calls a SystemError.
+        if max_memory is None:
+            raise
+    # Only here is the memory of the failed command free again, and a message can be made.
+    raise ModelError(f"{what}: needs more than --max-memory {max_memory}; give it more, or check the file")
 
 
 def _models(given: dict[str, Any]) -> str:
