@@ -35,8 +35,6 @@ app = typer.Typer(
 
 for bounded in (analyze, compare, gate, baseline):
     app.command()(limited(bounded))
-for bounded in (analyze, compare, gate, baseline):
-    app.command()(limited(bounded))
 for command in (advise, lifecycle, calibrate, hardware, regions, rules, doctor):
     app.command()(command)
 

@@ -128,12 +128,8 @@ def _input_entry(
         ]
     elif given is not None:
         dims = [int(size) for size in given]
-<<<<<<< HEAD
-    if info.type.WhichOneof("value") not in ("tensor_type", "sparse_tensor_type"):
-=======
     _require_size(info.name, dims or ())
-    if info.type.WhichOneof("value") != "tensor_type":
->>>>>>> b263694 (Hostile files: bounds in one place, a process of its own under --timeout and --max-memory, fuzz targets (work in progress))
+    if info.type.WhichOneof("value") not in ("tensor_type", "sparse_tensor_type"):
         return typed_value(info.name, info.type, dims)
     entry = typed_entry(info.name, tensor_type.elem_type, dims)
     if value is not None:
