@@ -1,15 +1,15 @@
 """Run `aiwq` on many files, each in a child of its own with limits, and tell what each run did.
 
-`python tests/forked.py SECONDS BYTES` reads JSON lines of {"name", "arguments"} and writes JSON lines with the exit
+`python tests/forked.py SECONDS CPU_SECONDS BYTES` reads JSON lines of {"name", "arguments"} and writes JSON lines with the exit
 code or signal, seconds, CPU seconds, peak bytes, stdout and stderr. The package is imported once; a child costs little.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
-import signal
 import sys
 import tempfile
 import time
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 
-def _run(arguments: list[str], seconds: int, limit_bytes: int, folder: Path) -> dict[str, Any]:
+def _run(arguments: list[str], seconds: int, cpu_seconds: int, limit_bytes: int, folder: Path) -> dict[str, Any]:
     files = {1: folder / "stdout", 2: folder / "stderr"}
     started = time.monotonic()
     child = os.fork()
@@ -27,7 +27,8 @@ def _run(arguments: list[str], seconds: int, limit_bytes: int, folder: Path) -> 
                 os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), number)
             resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            signal.setitimer(signal.ITIMER_REAL, seconds)  # without a handler: it kills
+            faulthandler.dump_traceback_later(seconds, exit=True)  # tells where it hangs
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
             sys.argv = ["aiwq", *arguments]
             from onnx_aiwq.cli import main
 
@@ -60,12 +61,14 @@ def main() -> None:
 
     assert all((onnx_shape_inference, ReferenceEvaluator, cli, render, report))
     load_rules()
-    seconds, limit_bytes = int(sys.argv[1]), int(sys.argv[2])
+    seconds, cpu_seconds, limit_bytes = map(int, sys.argv[1:4])
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             job = json.loads(line)
             print(
-                json.dumps({"name": job["name"], **_run(job["arguments"], seconds, limit_bytes, Path(folder))}),
+                json.dumps(
+                    {"name": job["name"], **_run(job["arguments"], seconds, cpu_seconds, limit_bytes, Path(folder))}
+                ),
                 flush=True,
             )
 

@@ -23,7 +23,9 @@ from onnx_aiwq.files import write_whole
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 MODELS = [str(LIGHT / f"light_{name}.onnx") for name in ("squeezenet", "shufflenet", "resnet50")]
 _LETTERS, _SIZE = "abcdefgh", 3_000_000
-_WRITER = f"""
+# A shell that starts the tests in the background has them, and all that they start, ignore SIGINT.
+_LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+_WRITER = f"""{_LISTEN}
 import sys, itertools, pathlib
 from onnx_aiwq.files import write_whole
 path = pathlib.Path(sys.argv[1])
@@ -45,7 +47,7 @@ def test_killed_while_it_writes(tmp_path: Path, how: signal.Signals) -> None:
         assert process.stdout is not None and process.stdout.readline()
         time.sleep(source.random() * 0.05)
         process.send_signal(how)
-        process.wait()
+        process.wait(300)
         process.stdout.close()
         text = path.read_text()
         assert len(text) == _SIZE and text[0] in _LETTERS and text == text[0] * _SIZE
@@ -59,7 +61,7 @@ def test_killed_while_it_writes(tmp_path: Path, how: signal.Signals) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_commands_that_are_killed_leave_whole_files(tmp_path: Path, how: signal.Signals) -> None:
-    start = [sys.executable, "-c", "from onnx_aiwq.cli import main; main()"]
+    start = [sys.executable, "-c", f"{_LISTEN}from onnx_aiwq.cli import main; main()"]
     commands = [
         ["baseline", "update", *MODELS, "--baseline", str(tmp_path / "kept")],
         ["analyze", MODELS[0], "--format", "json", "--output", str(tmp_path / "kept" / "report.json")],
@@ -80,7 +82,7 @@ def test_commands_that_are_killed_leave_whole_files(tmp_path: Path, how: signal.
             process = subprocess.Popen([*start, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(longest * (0.5 + 0.7 * source.random()))
             process.send_signal(how)
-            process.wait()
+            process.wait(300)
         for path in (tmp_path / "kept").glob("*.json"):
             assert path.read_text() == whole[path]
     for command in commands:
@@ -108,7 +110,7 @@ def test_a_full_disk_leaves_the_old_file_and_one_error(
     path = tmp_path / "report.json"
     path.write_text("before")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     place = {"fsync": (os, "fsync"), "replace": (Path, "replace"), "write": (os, "fdopen")}[step]
