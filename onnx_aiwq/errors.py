@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from onnx_aiwq.bounds import one_message
+
 
 class AiwqError(Exception):
-    """Base of every error that a user can act on; the command line prints it as one line and exits with 2."""
+    """Base of every error that a user can act on; the command line prints it as one line and exits with 2.
+
+    Names from a file may hold control characters or a megabyte; what the message says of them is printable and short.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_message(message))
 
 
 class ModelError(AiwqError):

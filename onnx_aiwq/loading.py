@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_aiwq.bounds import MAX_NAME_CHARACTERS, shortened
 from onnx_aiwq.errors import ModelError, UnreadableError
 from onnx_aiwq.remote import is_url, open_ranges, read_beside
 from onnx_aiwq.vocabulary import DType
@@ -23,6 +24,7 @@ from onnx_aiwq.wireformat import INLINE_PAYLOAD, PAYLOAD_LIMIT_BYTES, ByteView, 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+    from google.protobuf.message import Message
     from numpy.typing import NDArray
 
 # First bytes of formats that people hand in by mistake -> what to say.
@@ -145,8 +147,13 @@ def _from_view(view: ByteView, path: Path | None, url: str | None = None) -> Ske
         raise ModelError(f"{label}: holds no graph; {advice}")
     if not proto.opset_import and proto.ir_version >= 3:
         raise ModelError(f"{label}: declares no operator set (opset_import); {advice}")
-    if not all(isinstance(text, str) for text in _texts(proto)):
-        raise ModelError(f"{label}: holds names that are not UTF-8 text, as ONNX demands; {advice}")
+    too_long = False
+    for text in _texts(proto):
+        if not isinstance(text, str):
+            raise ModelError(f"{label}: holds names that are not UTF-8 text, as ONNX demands; {advice}")
+        too_long = too_long or len(text) > MAX_NAME_CHARACTERS
+    if too_long:
+        _shorten_names(proto)
     return Skeleton(proto, path, len(view), hashlib.sha256(stripped).hexdigest(), url)
 
 
@@ -177,6 +184,27 @@ def _texts(proto: onnx.ModelProto) -> Iterator[object]:
             if attribute.HasField("g"):
                 graphs.append(attribute.g)
             graphs.extend(attribute.graphs)
+
+
+def _shorten_names(model: onnx.ModelProto) -> None:
+    """Shorten every name that is longer than any exporter writes: a megabyte per tensor would fill memory and outputs.
+
+    Equal names stay equal and different ones different; attribute values and external locations are no names.
+    """
+    waiting: list[Message] = [model]
+    while waiting:
+        message = waiting.pop()
+        if message.DESCRIPTOR.name in ("StringStringEntryProto", "TensorAnnotation"):
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting.extend(value if field.is_repeated else (value,))
+            elif field.type != field.TYPE_STRING:
+                continue
+            elif field.is_repeated:
+                value[:] = [shortened(text, MAX_NAME_CHARACTERS) for text in value]
+            else:
+                setattr(message, field.name, shortened(value, MAX_NAME_CHARACTERS))
 
 
 def has_payload(tensor: onnx.TensorProto) -> bool:
@@ -220,7 +248,9 @@ def _external_bytes(tensor: onnx.TensorProto, dtype: DType, skeleton: Skeleton) 
     for dim in tensor.dims:
         size_bytes *= dim
     size_bytes = (size_bytes * dtype.bits + 7) // 8
-    if location == INLINE_PAYLOAD or not location or (skeleton.path is None and skeleton.url is None):
+    if location == INLINE_PAYLOAD or not location or not isinstance(location, str):
+        return None
+    if skeleton.path is None and skeleton.url is None:
         return None
     if not dtype.is_integer or not 0 < size_bytes <= PAYLOAD_LIMIT_BYTES:
         return None

@@ -504,9 +504,9 @@ def test_names_that_are_not_utf8() -> None:
 
 
 def test_functions_that_expand_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "MAX_OPERATORS", 500)
+    monkeypatch.setattr(walk, "MAX_EXPANDED", 100)
     proto = one("F0", ["x"], domain="local", functions=_chain(50, calls=2))
-    refused(proto, ModelError, "the model in memory", "500")
+    refused(proto, ModelError, "the model in memory", f"{100 + 4 * (1 + 50 * 2 + 1):,}")
 
 
 def test_nested_branches_within_the_limit() -> None:

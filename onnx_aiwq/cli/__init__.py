@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import sys
+import warnings
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,6 +21,7 @@ from onnx_aiwq.cli.fleet import fleet
 from onnx_aiwq.cli.gate import gate
 from onnx_aiwq.cli.groups import grouped
 from onnx_aiwq.cli.lifecycle import lifecycle
+from onnx_aiwq.cli.limits import limited
 from onnx_aiwq.cli.listing import hardware, regions, rules
 from onnx_aiwq.cli.reproduce import reproduce
 from onnx_aiwq.cli.streams import say, write
@@ -33,9 +35,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (analyze, compare, gate, baseline, advise, lifecycle, calibrate, hardware, regions, rules, doctor):
+for bounded in (analyze, compare, gate, baseline):
+    app.command()(limited(grouped(bounded)))
+for command in (advise, lifecycle, calibrate, hardware, regions, rules, doctor, reproduce):
     app.command()(grouped(command))
-app.command()(grouped(reproduce))
 app.add_typer(fleet, name="fleet")
 
 
@@ -43,6 +46,8 @@ def main() -> NoReturn:
     """Run the command line; what prevents an answer is one line on stderr and exit code 2, never a traceback."""
     # A graph is many small objects that live until the end: looking for garbage among them costs a third of the time.
     gc.set_threshold(50_000, 20, 100)
+    if not os.environ.get("AIWQ_DEBUG"):
+        warnings.simplefilter("ignore")  # of numpy and other libraries about a model's odd numbers
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest of the line
@@ -55,6 +60,8 @@ def main() -> NoReturn:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted")
+    except MemoryError:
+        _fail("the memory does not suffice; use a machine with more of it, or a larger --max-memory where one is set")
     except Exception as error:
         _fail_otherwise(error)
     sys.exit(code if isinstance(code, int) else 0)

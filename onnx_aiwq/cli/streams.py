@@ -19,11 +19,11 @@ _QUIET_WARNINGS = 8  # lines on stderr; the JSON report holds all
 
 def say(message: str) -> None:
     """One line on stderr, without line breaks and control characters that a model's names may hold."""
-    from onnx_aiwq.render.summary import plain
+    from onnx_aiwq.bounds import one_message
 
     if sys.stderr is not None:  # closed by the caller
         with contextlib.suppress(OSError):
-            print(f"aiwq: {plain(' '.join(message.split()))}", file=sys.stderr, flush=True)
+            print(f"aiwq: {one_message(message)}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ def attribute_values(node: onnx.NodeProto, opsets: Mapping[str, int]) -> Mapping
     return MappingProxyType(values)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # names come from files
 def schema_defaults(domain: str, op_type: str, version: int) -> Mapping[str, Any]:
     """Default values that the ONNX schema gives to attributes; empty for operators that onnx does not define."""
     schema = schema_of(domain, op_type, version)

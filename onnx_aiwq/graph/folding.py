@@ -15,6 +15,19 @@ from numpy.typing import NDArray
 from onnx_aiwq.symbolic import UndecidableError, at_least, at_most, simplified
 
 Array = NDArray[Any]
+_FAR = 2**63
+# Operators whose elements are computed: arithmetic and rearrangement, at a cost and a size that their inputs bound.
+# Products, windows, recurrences and whatever makes a tensor from numbers could take hours over a few small constants.
+_FOLDED = """
+    Abs Add And BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Clip Compress Concat Constant
+    ConstantOfShape CumSum DequantizeLinear Div DynamicQuantizeLinear Equal Erf Exp Expand EyeLike Flatten Floor Gather
+    GatherElements GatherND Greater GreaterOrEqual Identity IsInf IsNaN Less LessOrEqual Log Max Mean Min Mod Mul Neg
+    NonZero Not OneHot Or Pad Pow QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
+    ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND
+    Scatter Shape Sigmoid Sign Size Slice Softmax Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unique
+    Unsqueeze Where Xor
+    """
+FOLDED = frozenset(_FOLDED.split())
 
 
 def evaluate(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Array]:
@@ -25,6 +38,8 @@ def evaluate(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None])
         version: opset version.
         arrays: one per input, None where an optional input is absent; object arrays hold formulas.
     """
+    if any(array is not None and array.dtype.kind not in "biufcVO" for array in arrays):
+        return []  # texts: a few nodes can double them beyond all memory
     if any(array is not None and array.dtype == object for array in arrays):
         return _evaluate_formulas(node, arrays)
     return _evaluate_by_reference(node, version, arrays)
@@ -50,7 +65,8 @@ def _evaluate_by_reference(node: onnx.NodeProto, version: int, arrays: Sequence[
         # Folding is an aid: an operator that the evaluator cannot run stays unfolded, with its inferred shape.
         logging.getLogger(__name__).debug("folding %s: %s", node.op_type, error)
         return []
-    return [np.asarray(result) for result in results]
+    arrays_out = [np.asarray(result) for result in results]
+    return [] if any(array.dtype.kind in "OSTU" for array in arrays_out) else arrays_out
 
 
 def _evaluate_formulas(node: onnx.NodeProto, arrays: Sequence[Array | None]) -> list[Array]:
@@ -73,6 +89,8 @@ def _narrowed(array: Array) -> Array:
     if array.dtype != object:
         return array
     flat = [simplified(element) for element in array.reshape(-1)]
+    if any(isinstance(element, int) and not -_FAR <= element < _FAR for element in flat):
+        raise OverflowError("more than 63 bits, which a runtime cuts off")
     if all(isinstance(element, int | np.integer | np.bool_) for element in flat):
         is_truth = bool(flat) and all(isinstance(element, bool | np.bool_) for element in flat)
         return np.asarray(flat, dtype=bool if is_truth else np.int64).reshape(array.shape)
@@ -80,6 +98,9 @@ def _narrowed(array: Array) -> Array:
     narrowed[:] = flat
     return narrowed.reshape(array.shape)
 
+
+# Of these the elements decide how large the result is: without a known shape they are not computed.
+SIZED_BY_NUMBERS = frozenset({"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Tile"})
 
 Attributes = Mapping[str, Any]
 

@@ -51,10 +51,12 @@ def _broadcast_dim(dims: Sequence[int]) -> int:
 
 def _slice(facts: Facts) -> Sequence[OutputShape]:
     shape, count = facts.shape(0), facts.shape(1)
+    if shape is None or (count and count[0] > len(shape)):
+        return ()
     starts, ends = facts.integers(1), facts.integers(2)
     steps = facts.integers(4) if facts.has(4) else [1] * (count[0] if count else 0)
     axes = facts.integers(3) if facts.has(3) else list(range(count[0] if count else 0))
-    if shape is None or facts.version < 10 or starts is None or ends is None or axes is None or steps is None:
+    if facts.version < 10 or starts is None or ends is None or axes is None or steps is None:
         return ()
     dims: list[int | Open] = list(shape)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):

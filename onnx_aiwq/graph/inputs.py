@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_aiwq.errors import ShapeError, suggestion
 from onnx_aiwq.graph.entries import ONNX_NUMBERS, Entry, known_entry, typed_entry
 from onnx_aiwq.graph.sequences import typed_value
-from onnx_aiwq.graph.symbols import Symbols, one_line
+from onnx_aiwq.graph.symbols import OversizeError, Symbols, one_line, require_size
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -128,6 +128,7 @@ def _input_entry(
         ]
     elif given is not None:
         dims = [int(size) for size in given]
+    _require_size(info.name, dims or ())
     if info.type.WhichOneof("value") not in ("tensor_type", "sparse_tensor_type"):
         return typed_value(info.name, info.type, dims)
     entry = typed_entry(info.name, tensor_type.elem_type, dims)
@@ -136,6 +137,13 @@ def _input_entry(
         entry.constant, entry.origins = False, frozenset()
     entry.dynamic = dynamic
     return entry
+
+
+def _require_size(name: str, dims: Sequence[int]) -> None:
+    try:
+        require_size(dims)
+    except OversizeError as error:
+        raise ShapeError(f"input {name!r} {error}; check its shape, and what --bind and --shape give it") from error
 
 
 def _resolve(symbols: Symbols, name: str, given: Sequence[int] | None, axis: int) -> int:

@@ -303,7 +303,7 @@ def _run_scan(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries: Entries
     attributes = _attributes(node)
     scanned = attributes.get("num_scan_inputs", 0)
     split = len(inputs) - scanned
-    axes = attributes.get("scan_input_axes") or [0] * scanned
+    axes = attributes.get("scan_input_axes") or [0] * min(scanned, len(inputs))
     trips = _length(site, [(entry, axis) for entry, axis in zip(inputs[split:], axes, strict=False)])
     slices = [
         _slice(entry, [axis], site.formal(split + index))

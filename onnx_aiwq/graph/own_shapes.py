@@ -165,7 +165,7 @@ def _top_k(facts: Facts) -> Sequence[OutputShape]:
 
 def _slice(facts: Facts) -> Sequence[OutputShape]:
     shape, count = facts.shape(0), facts.shape(1)
-    if shape is None or not count or facts.version < 10:
+    if shape is None or not count or facts.version < 10 or count[0] > len(shape):
         return ()
     starts, ends, steps = facts.integers(1), facts.integers(2), facts.integers(4) if facts.has(4) else [1] * count[0]
     axes = facts.integers(3) if facts.has(3) else list(range(count[0]))
@@ -268,7 +268,8 @@ def _fitted(
 
 def _scaled(size: int, scale: Any) -> int:
     """floor(size * scale) in single precision, as runtimes compute it: 10 * 0.7 is 7, which doubles make 6."""
-    return math.floor(np.float32(size) * np.float32(scale))
+    with np.errstate(over="ignore"):  # infinity has no floor, which ends the rule
+        return math.floor(np.float32(size) * np.float32(scale))
 
 
 def _gradient(facts: Facts) -> Sequence[OutputShape]:

@@ -213,6 +213,9 @@ def _split(attributes: Attributes, inputs: list[Entry | None], name: str, symbol
     sizes = [int(size) for size in given.data.reshape(-1)]
     if given.data.ndim == 0:
         whole, rest = divmod(shape[axis], max(sizes[0], 1))
+        if whole > _ONE_BY_ONE:
+            size = symbols.resolve(f"{name}_element_dim{axis}", sizes[0]) if rest else sizes[0]
+            return Found(items=_repeated(name, part(size), whole + (rest > 0)))
         sizes = [sizes[0]] * whole + [rest] * (rest > 0)
     return Found(items=sequence_of(name, [part(size) for size in sizes], symbols))
 

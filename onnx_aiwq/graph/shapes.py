@@ -16,7 +16,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
@@ -25,8 +25,8 @@ import onnx_shape_inference as osi
 
 from onnx_aiwq.graph import contrib_shapes, formula_shapes, ml_shapes, own_shapes, runtime_shapes, sequences
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, ONNX_NUMBERS, Entry
-from onnx_aiwq.graph.folding import evaluate
-from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape
+from onnx_aiwq.graph.folding import FOLDED, SIZED_BY_NUMBERS, evaluate
+from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape, require_size
 from onnx_aiwq.symbolic import UndecidableError
 from onnx_aiwq.vocabulary import DType
 
@@ -82,12 +82,14 @@ class ShapeEngine:
     Attributes:
         symbols: the symbolic dimensions of the model.
         contradicted: descriptions of declared shapes that contradict the operator.
+        evaluations: how often elements were computed, which takes longer than to infer a shape.
     """
 
     def __init__(self, opsets: Mapping[str, int], symbols: Symbols) -> None:
         osi.registry.collect()
         self.symbols = symbols
         self.contradicted: list[str] = []
+        self.evaluations = 0
         self._opsets = dict(opsets)
 
     def infer(self, call: Call, inputs: Sequence[Entry | None]) -> list[Entry | None]:
@@ -148,6 +150,8 @@ class ShapeEngine:
             upper: placeholder of an open dimension -> the most that it can be.
             opened: placeholder -> value, for the outputs settled so far; one placeholder is one dimension.
         """
+        if value.shape is not None:
+            require_size(cast("Sequence[int]", value.shape.dims))
         dims = self._declared_dims(value, declared)
         if value.shape is None:
             if dims is not None:
@@ -162,6 +166,7 @@ class ShapeEngine:
                     opened[name] = self._open_dim(value, axis, dims[axis] if dims else None, upper.get(name))
                 known = opened[name]
             settled.append(known)
+        require_size(settled)
         value.shape = library_shape(settled)
 
     def _declared_dims(
@@ -233,8 +238,10 @@ class ShapeEngine:
                 entry.set_data(data)
         if all(entry.data is not None for entry in entries) or not _foldable(call, inputs, entries):
             return
+        self.evaluations += 1
         results = evaluate(call.proto, call.version, [None if entry is None else entry.data for entry in inputs])
         for entry, data in zip(entries, results, strict=False):
+            require_size(data.shape)
             if entry.shape != data.shape:
                 entry.value.shape = library_shape(data.shape)
             entry.set_data(data)
@@ -260,7 +267,10 @@ def _propagated(context: osi.ShapeInferenceContext, entry: Entry, symbols: Symbo
     if elements is None or shape is None or math.prod(shape) != len(elements):
         return None
     if all(isinstance(element, int) for element in elements):
-        return np.asarray(elements, dtype=entry.value.dtype.numpy()).reshape(shape)
+        try:
+            return np.asarray(elements, dtype=entry.value.dtype.numpy()).reshape(shape)
+        except OverflowError:
+            return None  # a runtime wraps around; the library does not, and what it says is no longer true
     formulas = plain_shape(ir.Shape(elements))
     # The library also marks elements that it does not know with symbols of its own.
     if formulas is None or not all(isinstance(each, int) or symbols.knows(each) for each in formulas):
@@ -271,7 +281,7 @@ def _propagated(context: osi.ShapeInferenceContext, entry: Entry, symbols: Symbo
 
 
 def _foldable(call: Call, inputs: Sequence[Entry | None], entries: Sequence[Entry]) -> bool:
-    if call.proto.op_type in _NONDETERMINISTIC or call.domain != "":
+    if call.proto.op_type not in FOLDED or call.domain != "":
         return False
     if any(attribute.HasField("g") or attribute.graphs for attribute in call.proto.attribute):
         return False
@@ -279,6 +289,8 @@ def _foldable(call: Call, inputs: Sequence[Entry | None], entries: Sequence[Entr
     if not present or any(entry.data is None for entry in present) or any(is_container(e.value) for e in entries):
         return False
     sizes = [math.prod(entry.shape) for entry in entries if entry.shape is not None]
+    if call.proto.op_type in SIZED_BY_NUMBERS and len(sizes) < len(entries):
+        return False
     return all(isinstance(size, int) and size <= FOLDING_LIMIT_ELEMENTS for size in sizes)
 
 
@@ -390,7 +402,7 @@ def onnx_type(entry: Entry) -> onnx.TypeProto:
     return onnx.helper.make_tensor_type_proto(int(entry.value.dtype or 0), dims)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)  # names come from files
 def schema_of(domain: str, op_type: str, version: int) -> onnx.defs.OpSchema | None:
     """The ONNX schema of an operator at an opset version, None for operators that onnx does not define."""
     try:

@@ -7,8 +7,14 @@ from typing import TypeAlias, cast
 
 import onnx_ir as ir
 
+from onnx_aiwq.bounds import MAX_DIM, MAX_RANK
 from onnx_aiwq.errors import ShapeError, suggestion
 from onnx_aiwq.symbolic import Dim, Formula, parse, simplified, symbol
+
+
+class OversizeError(ValueError):
+    """A tensor of more dimensions, or of a larger one, than any file can state."""
+
 
 Assumptions: TypeAlias = tuple[dict[str, int], set[str], set[str]]
 _ALIAS = "aiwq_dim"  # the libraries parse dimensions as expressions, in which not every ONNX name is an identifier
@@ -129,6 +135,21 @@ def library_dim(dim: Dim) -> int | ir.SymbolicDim:
 def library_shape(dims: Iterable[Dim]) -> ir.Shape:
     """A shape in the form that the libraries take."""
     return ir.Shape([library_dim(dim) for dim in dims])
+
+
+def require_size(dims: Sequence[Dim]) -> None:
+    """Refuse what nodes one after the other can make of a small shape: squared dimensions, doubled ranks.
+
+    Raises:
+        OversizeError: if there are more than `MAX_RANK` dimensions, or one is larger than `MAX_DIM`.
+    """
+    if len(dims) > MAX_RANK:
+        raise OversizeError(f"has a tensor of {len(dims)} dimensions, more than {MAX_RANK}")
+    for dim in dims:
+        if isinstance(dim, int) and dim > MAX_DIM:
+            raise OversizeError(
+                f"has a tensor with a dimension of {dim.bit_length()} bits, over the 63 of an ONNX file"
+            )
 
 
 def plain_shape(shape: ir.Shape | None) -> tuple[int, ...] | None:

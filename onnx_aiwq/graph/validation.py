@@ -23,6 +23,16 @@ def subgraphs_of(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
             yield attribute.name, graph
 
 
+def count_nodes(*scopes: Iterable[onnx.NodeProto]) -> int:
+    """Nodes as the file has them, those of subgraphs included."""
+    count, waiting = 0, list(scopes)
+    while waiting:
+        for node in waiting.pop():
+            count += 1
+            waiting.extend(graph.node for _, graph in subgraphs_of(node))
+    return count
+
+
 def describe(node: onnx.NodeProto) -> str:
     """How messages name a node: operator, and its name or first output."""
     name = node.name or next((output for output in node.output if output), "")

@@ -6,6 +6,7 @@ are entered at each call; how subgraphs are entered is in `control_flow` and `lo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnx_aiwq.bounds import MAX_EXPANDED, MAX_EXPANSION, MAX_RANK, MAX_SCOPE_CHARACTERS, shortened
 from onnx_aiwq.errors import ModelError
 from onnx_aiwq.graph import decoding, loops
 from onnx_aiwq.graph.attributes import (
@@ -27,15 +29,16 @@ from onnx_aiwq.graph.attributes import (
 )
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, Entry, known_entry, typed_entry
 from onnx_aiwq.graph.shapes import Call, ShapeEngine
-from onnx_aiwq.graph.symbols import Assumptions
-from onnx_aiwq.graph.validation import describe, ordered_nodes
+from onnx_aiwq.graph.symbols import Assumptions, OversizeError
+from onnx_aiwq.graph.validation import count_nodes, describe, ordered_nodes
 from onnx_aiwq.loading import Skeleton, tensor_values
 from onnx_aiwq.vocabulary import Operator
 
 MAX_DEPTH = 60  # functions and subgraphs within one another
 MAX_DISCARDED = 50_000  # operators; loops that need more walks than that are walked once
-MAX_OPERATORS = 5_000_000  # an exponential nest of functions ends here with an error instead of filling the memory
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ir.serde.SerdeError)
+_MALFORMED = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, ir.serde.SerdeError
+)  # fmt: skip
 _REASON_LENGTH = 200  # characters
 FunctionKey = tuple[str, str, str]
 _RUNNERS = {**{("", op_type): runner for op_type, runner in loops.RUNNERS.items()}, **decoding.RUNNERS}
@@ -72,6 +75,7 @@ class Place:
     def inside(self, scope: str, *, home: str | None = None, **changes: Any) -> Place:
         """The place one level further in."""
         home = self.home_of(scope) if home is None else home
+        scope, home = shortened(scope, MAX_SCOPE_CHARACTERS), shortened(home, MAX_SCOPE_CHARACTERS)
         return replace(self, scope=scope, depth=self.depth + 1, home=home, results={}, **changes)
 
     def home_of(self, scope: str) -> str:
@@ -101,6 +105,7 @@ class Walk:
         warnings: what users should know about assumptions.
         subgraphs: how many subgraphs were entered.
         discarded: operators that were walked in vain, because a loop turned out to need another walk.
+        steps: nodes that were walked, those in vain and the calls of functions included.
     """
 
     skeleton: Skeleton
@@ -112,6 +117,7 @@ class Walk:
     warnings: list[str] = field(default_factory=list)
     subgraphs: int = 0
     discarded: int = 0
+    steps: int = 0
     _producers: dict[ir.Value, str] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _active: list[FunctionKey] = field(default_factory=list)
@@ -121,6 +127,16 @@ class Walk:
             (domain_of(function.domain), function.name, function.overload): function
             for function in self.skeleton.proto.functions
         }
+
+    @property
+    def _spent(self) -> int:
+        return self.steps + 2 * self.engine.evaluations
+
+    @functools.cached_property
+    def _most_steps(self) -> int:
+        """What an exponential nest of functions or loops ends at, with an error instead of filling the memory."""
+        model = self.skeleton.proto
+        return MAX_EXPANDED + MAX_EXPANSION * count_nodes(model.graph.node, *(each.node for each in model.functions))
 
     def run_graph(self, graph: onnx.GraphProto, entries: Entries, place: Place) -> list[Entry]:
         """Walk one graph and return its outputs.
@@ -182,9 +198,11 @@ class Walk:
 
     def unique_name(self, name: str) -> str:
         """A name that no operator has yet."""
-        seen = self._names.get(name, 0)
-        self._names[name] = seen + 1
-        return name if not seen else self.unique_name(f"{name}#{seen + 1}")
+        while (seen := self._names.get(name, 0)) > 0:
+            self._names[name] = seen + 1
+            name = f"{name}#{seen + 1}"
+        self._names[name] = 1
+        return name
 
     def name_of(self, node: onnx.NodeProto, place: Place) -> str:
         """The unique name of a node: its own, else its first output's, else its operator's, below its scope."""
@@ -243,7 +261,8 @@ class Walk:
     @property
     def may_walk_again(self) -> bool:
         """Whether a loop may walk its body once more; within one another they would do so without end."""
-        return self.discarded < MAX_DISCARDED
+        within = self._spent < MAX_EXPANDED / 2 or self._spent < self._most_steps / 2
+        return self.discarded < MAX_DISCARDED and within
 
     def mark(self) -> _Mark:
         """What `reset` needs to forget everything that is walked from now on."""
@@ -269,10 +288,11 @@ class Walk:
                 f"{label}: functions and subgraphs are nested deeper than {MAX_DEPTH} levels; export it again"
             )
         for node in ordered_nodes(nodes, set(entries), label):
-            if len(self.operators) > MAX_OPERATORS:
+            self.steps += 1
+            if self._spent > MAX_EXPANDED and self._spent > self._most_steps:
                 raise ModelError(
-                    f"{label}: the model expands to more than {MAX_OPERATORS:,} operators; export it without so many "
-                    "calls of functions within functions"
+                    f"{label}: the model expands to more than {self._most_steps:,} steps; export it without so many "
+                    "calls of functions within functions, or loops within loops"
                 )
             for name, entry in zip(node.output, self._run_checked(node, entries, place, label), strict=False):
                 if name and entry is not None:
@@ -281,6 +301,8 @@ class Walk:
     def _run_checked(self, node: onnx.NodeProto, entries: Entries, place: Place, label: str) -> Sequence[Entry | None]:
         try:
             return self._run_node(node, entries, place)
+        except OversizeError as error:
+            raise ModelError(f"{label}: {describe(node)} {error}; check its shapes, or export it again") from error
         except _MALFORMED as error:
             # A walk takes well-formed nodes for granted; what a damaged one breaks is no one's bug but the file's.
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:_REASON_LENGTH]
@@ -348,6 +370,10 @@ class Walk:
         if any(dim < 0 for dim in tensor.dims):
             raise ModelError(f"{self.skeleton.label}: initializer {name!r} has a negative dimension; export it again")
         dims = tuple(tensor.dims)
+        if len(dims) > MAX_RANK:
+            raise ModelError(
+                f"{self.skeleton.label}: initializer {name!r} has {len(dims)} dimensions, over {MAX_RANK}; check it"
+            )
         data = tensor_values(tensor, self.skeleton) if math.prod(dims) <= FOLDING_LIMIT_ELEMENTS else None
         if data is not None and data.shape == dims:
             return self._remember(known_entry(name, tensor.data_type, data))

@@ -82,4 +82,4 @@ def _grouped_csv(report: Mapping[str, Any], by: str, top: int | None) -> str:
 def spreadsheet_cell(value: object) -> str:
     """Text that no spreadsheet takes as a formula."""
     text = plain(value)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text

@@ -231,9 +231,16 @@ def bifurcation_detector(op: Operator) -> Counts:
     """
     length = size_of(op.input(0), "the source")
     first, last = int(op.attributes.get("min_ngram_size") or 1), int(op.attributes.get("max_ngram_size") or 3)
-    searched = sum(n * max(length - n + 1, 0) for n in range(first, last + 1))
+    last = min(last, length)
+    searched = _searched(length, last) - _searched(length, first - 1) if first <= last else 0
     predicted = 0 if op.input(3) is None else length
     return Counts.of(dtype_of(op.input(0)), compare=predicted + searched)
+
+
+def _searched(length: int, last: int) -> int:
+    """The sum of n * (length - n + 1) for n from 1 to last; a file may name n-grams of any size."""
+    ones, squares = last * (last + 1) // 2, last * (last + 1) * (2 * last + 1) // 6
+    return (length + 1) * ones - squares
 
 
 @rule("MurmurHash3", family="elementwise", domain=_CONTRIB)

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from onnx_aiwq.bounds import MAX_EQUATION_CHARACTERS
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.arithmetic import (
     dot_products,
@@ -349,6 +350,8 @@ def _labels(term: str, rank: int) -> tuple[str, ...]:
 
 def _equation(equation: str, ranks: Sequence[int]) -> tuple[list[tuple[str, ...]], frozenset[str]]:
     """The labels of every operand and those of the output of an Einsum equation."""
+    if len(equation) > MAX_EQUATION_CHARACTERS:
+        raise ShapeError(f"an equation of {len(equation)} characters, more than {MAX_EQUATION_CHARACTERS}")
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(ranks):

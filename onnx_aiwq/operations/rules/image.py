@@ -220,6 +220,9 @@ def affine_grid(op: Operator) -> Counts:
     return Counts.of(dtype_of(op.input(0)), mul=products, add=products)
 
 
+_MOST_LANDINGS = 4_000_000  # block elements that are followed, a second's work
+
+
 def _landings(size: int, kernel: int, dilation: int, stride: int, pad: int, blocks: int) -> tuple[int, int]:
     """How many block elements land inside one dimension, and on how many different places."""
     places = [
@@ -259,6 +262,8 @@ def col2im(op: Operator) -> Counts:
     for axis, (size, block) in enumerate(zip(image, block_shape.value.reshape(-1), strict=True)):
         kernel, padded = int(block), size + pads[axis] + pads[rank + axis]
         blocks = max((padded - dilations[axis] * (kernel - 1) - 1) // strides[axis] + 1, 0)
+        if blocks * kernel > _MOST_LANDINGS // rank:
+            raise ShapeError(f"Col2Im with {blocks} blocks of {kernel} along one axis: too many to follow one by one")
         inside, places = _landings(size, kernel, dilations[axis], strides[axis], pads[axis], blocks)
         landed, covered = landed * inside, covered * places
     return Counts.of(dtype_of(op.input(0)), add=landed - covered)

@@ -22,6 +22,18 @@ movement(
 )
 
 
+_MOST_LENGTHS = 10_000  # of n-grams
+
+
+def _grams(tokens: int, length: int, most_skipped: int) -> int:
+    """The n-grams of one length, over all skips that leave room for one."""
+    if length <= 1:
+        return max(tokens - length + 1, 0)
+    reach = length - 1
+    skips = max(min(most_skipped + 1, (tokens - 1) // reach), 0)
+    return skips * tokens - reach * skips * (skips + 1) // 2
+
+
 @rule("TfIdfVectorizer", family="text")
 def tfidf_vectorizer(op: Operator) -> Counts:
     """How often each n-gram of a vocabulary occurs, weighted (upper bound).
@@ -47,10 +59,10 @@ def tfidf_vectorizer(op: Operator) -> Counts:
     *rows, tokens = shape_of(op.input(0), "X")
     *_, entries = shape_of(op.output(0), "Y")
     count = rows[0] if rows else 1
-    grams = 0
-    for length in range(op.attributes["min_gram_length"], op.attributes["max_gram_length"] + 1):
-        for skip in range(op.attributes["max_skip_count"] + 1 if length > 1 else 1):
-            grams += max(tokens - (length - 1) * (skip + 1), 0)
+    first, last = op.attributes["min_gram_length"], min(op.attributes["max_gram_length"], tokens)
+    if last - first > _MOST_LENGTHS:
+        raise ShapeError(f"n-grams of {last - first + 1} lengths; more than {_MOST_LENGTHS} are not counted")
+    grams = sum(_grams(tokens, length, op.attributes["max_skip_count"]) for length in range(first, last + 1))
     mode = op.attributes["mode"]
     weighted = entries if mode != "TF" and op.attributes.get("weights") else 0
     capped = entries if mode == "IDF" else 0

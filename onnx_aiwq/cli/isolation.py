@@ -1,0 +1,146 @@
+"""A command in a process of its own, with limits: what hangs, crashes or fills the memory there is an error here.
+
+Nothing in the package is known to do so, see docs/hostile-files.md; but shape inference runs libraries in C++, and a
+file from anybody is theirs to read as well.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import IO
+
+from onnx_aiwq.bounds import one_message
+from onnx_aiwq.errors import ModelError, PolicyError
+
+_STARTER = "import sys; from onnx_aiwq.cli.isolation import serve; serve(sys.argv[1:])"
+_NOISE = 20  # lines of a crashing library that are passed on
+_CPU_MARGIN_S = 2
+_GRACE_S = 5.0  # to read the last lines of a child that has ended
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one command may take; None is no limit.
+
+    Attributes:
+        timeout_s: wall-clock seconds.
+        memory_bytes: address space, libraries included.
+        memory_text: the same as the user wrote it.
+    """
+
+    timeout_s: float | None = None
+    memory_bytes: int | None = None
+    memory_text: str = ""
+
+
+inside: Limits | None = None  # the limits that this process runs under, set by `serve`
+
+
+def run_isolated(arguments: list[str], limits: Limits, what: str) -> int:
+    """Run `aiwq` with the same arguments in a child; its stdout is ours, its stderr passes through us line by line.
+
+    Args:
+        arguments: of the command line, without the program.
+        limits: of the child.
+        what: how messages name the models.
+
+    Returns:
+        The exit code of the child.
+
+    Raises:
+        ModelError: if it ran out of time, was killed, or crashed.
+    """
+    if limits.memory_bytes is not None and sys.platform == "win32":
+        raise PolicyError("--max-memory: this system has no limit of a process's memory; leave the option out")
+    given = [repr(limits.timeout_s), repr(limits.memory_bytes), limits.memory_text]
+    # Threads of the linear algebra library reserve address space by the gigabyte, and the analysis has no use for them.
+    environment = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", **os.environ}
+    child = subprocess.Popen(
+        [sys.executable, "-c", _STARTER, *given, *arguments], env=environment, stderr=subprocess.PIPE
+    )
+    reader = threading.Thread(target=_pass_on, args=(child.stderr,), daemon=True)
+    reader.start()
+    try:
+        code = child.wait(limits.timeout_s)
+    except subprocess.TimeoutExpired:
+        raise _timed_out(what, limits) from None
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        reader.join(_GRACE_S)
+    if code in (0, 1, 2):
+        return code
+    if limits.timeout_s is not None and code in (-_signal("SIGXCPU"), -_signal("SIGALRM")):
+        raise _timed_out(what, limits)
+    raise ModelError(f"{what}: {_death(code, limits)}")
+
+
+def _signal(name: str) -> int:
+    return int(getattr(signal, name, 0)) or 256
+
+
+def _timed_out(what: str, limits: Limits) -> ModelError:
+    return ModelError(
+        f"{what}: no answer within --timeout {limits.timeout_s:g} s; give it more time, or check the file"
+    )
+
+
+def _death(code: int, limits: Limits) -> str:
+    try:
+        how = f"the process was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        how = f"the process ended with code {code}"
+    memory = f" or needed more than --max-memory {limits.memory_text}" if limits.memory_text else ""
+    return f"{how}: a library underneath crashed on the file{memory}; give it more memory, or check the file"
+
+
+def _pass_on(stream: IO[bytes] | None) -> None:
+    """Lines of our own as they are; of what a dying library prints the first few, without control characters."""
+    noise = 0
+    for line in stream or ():
+        text = one_message(line.decode("utf-8", "replace"))
+        noise += not text.startswith("aiwq: ")
+        if text and noise <= _NOISE:
+            print(text, file=sys.stderr, flush=True)
+
+
+def serve(arguments: list[str]) -> None:
+    """The child: take the limits, then be `aiwq`."""
+    global inside
+    timeout, memory, memory_text, *rest = arguments
+    inside = Limits(
+        None if timeout == "None" else float(timeout), None if memory == "None" else int(memory), memory_text
+    )
+    _apply(inside)
+    sys.argv = ["aiwq", *rest]
+    from onnx_aiwq.cli import main
+
+    main()
+
+
+def _apply(limits: Limits) -> None:
+    if sys.platform == "win32":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if limits.memory_bytes is not None:
+        _lower(resource.RLIMIT_AS, limits.memory_bytes)
+    if limits.timeout_s is not None:
+        # The parent watches the clock; this ends a child whose parent was killed.
+        _lower(resource.RLIMIT_CPU, math.ceil(limits.timeout_s) + _CPU_MARGIN_S)
+
+
+def _lower(kind: int, value: int) -> None:
+    import resource
+
+    _, most = resource.getrlimit(kind)
+    value = value if most == resource.RLIM_INFINITY else min(value, most)
+    resource.setrlimit(kind, (value, value))
