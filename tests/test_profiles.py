@@ -66,7 +66,7 @@ def test_default_is_the_shipped_calibration_and_says_what_it_is() -> None:
 
 
 def test_default_without_shipped_calibrations_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiles, "_shipped_folders", lambda: [])
+    monkeypatch.setattr(profiles, "_shipped_folders", list)
     profile = load_profile()
     assert profile.id == "reference-cpu"
     assert profile.source == "datasheet"
