@@ -1,6 +1,6 @@
 """Predicted against measured seconds of the networks of models/sets.toml: the accuracy of docs/calibration.md.
 
-    python benchmarks/accuracy.py --profile calibration/ID --set held-out [--int8|--float] [--per-node] [--output F.json]
+    python benchmarks/accuracy.py --profile calibration/ID --set held-out [--int8|--float] [--per-node] [--output F]
 
 The held-out networks took no part in any fit or choice of design: they are for judging, not for tuning.
 """

@@ -142,7 +142,7 @@ def _imported() -> set[str]:
 
 
 def _installed_with(distribution: str) -> set[str]:
-    """Distributions that come with one, itself included; of its extras, that for plots alone."""
+    """Distributions that come with one, itself included, and with the extras that users install."""
     found: set[str] = set()
     pending = [distribution]
     while pending:
@@ -150,8 +150,12 @@ def _installed_with(distribution: str) -> set[str]:
         if name not in found:
             found.add(name)
             needs = [Requirement(text) for text in metadata.requires(name) or ()]
-            pending += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": "plots"})]
+            pending += [need.name for need in needs if _is_wanted(need)]
     return found
+
+
+def _is_wanted(need: Requirement) -> bool:
+    return need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("plots", "fleet", "gpu"))
 
 
 def test_every_import_comes_with_the_package() -> None:

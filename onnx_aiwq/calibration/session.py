@@ -400,13 +400,25 @@ def channel_block() -> int:
     return 8
 
 
-def summary_lines(profile: HardwareProfile, folder: Path, extra: Sequence[str] = ()) -> list[str]:
-    """What a user is told at the end."""
+def render_result(profile: HardwareProfile, folder: Path, notes: Sequence[str], form: str) -> str:
+    """What a user is told at the end, as lines or as JSON."""
     validation: dict[str, Any] = dict(profile.validation or {})
-    return [
+    if form == "json":
+        result = {
+            "schema": "onnx_aiwq.calibration/1",
+            "profile": str(folder / PROFILE),
+            "samples": str(folder / SAMPLES),
+            "id": profile.id,
+            "source": profile.source,
+            "validation": validation,
+            "warnings": list(notes),
+        }
+        return json.dumps(result, indent=2) + "\n"
+    lines = [
         f"profile: {folder / PROFILE}",
         f"joules: {profile.source}",
         "held out: median error {median_error:.1%}, mean {mean_error:.1%}, worst {worst_error:.1%} over {composites} "
         "composites; {interval_coverage:.0%} inside the 90 % interval".format(**validation),
-        *extra,
+        *notes,
     ]
+    return "\n".join(lines) + "\n"

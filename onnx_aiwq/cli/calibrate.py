@@ -59,6 +59,7 @@ def calibrate(
     fit_only: Annotated[
         Path | None, typer.Option("--fit-only", metavar="DIR", help="Fit the samples of this folder again.")
     ] = None,
+    form: Annotated[str, typer.Option("--format", metavar="table|json", help="Form of the result.")] = "table",
     comp_res: opt.CompRes = None,
     embodied_kg: Annotated[
         float | None, typer.Option("--embodied-kg", metavar="KG", help="kgCO2e of making the hardware.")
@@ -72,6 +73,7 @@ def calibrate(
     from onnx_aiwq.calibration.meters import open_meter
     from onnx_aiwq.hardware_profile import CompResFigures, Embodied
 
+    opt.choose("--format", form, ("table", "json"))
     opt.choose("--meter", meter, METERS)
     opt.choose("--optimization", optimization, opt.OPTIMISATION_LEVELS)
     minutes = _minutes(budget_minutes, composites, quick)
@@ -104,7 +106,7 @@ def calibrate(
     opened.close()
     if quick:
         extra.append("a --quick calibration has fewer networks behind it: intervals are wider than those of 5 minutes")
-    write("\n".join(session.summary_lines(profile, target or folder, extra)) + "\n", None)
+    write(session.render_result(profile, target or folder, extra, form), None)
 
 
 def _minutes(budget: float | None, composites: int | None, quick: bool) -> float | None:
