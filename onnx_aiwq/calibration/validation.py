@@ -7,33 +7,33 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnxruntime import InferenceSession
+import onnxruntime as ort
 
 from onnx_aiwq.calibration.assessment import Errors, baseline_errors, errors_of
+from onnx_aiwq.calibration.candidates import Candidate, prepare
 from onnx_aiwq.calibration.fitting import observe
-from onnx_aiwq.calibration.meters import Meter
+from onnx_aiwq.calibration.machine import usable_cpus
+from onnx_aiwq.calibration.meters import CPU_PROVIDER, Meter
 from onnx_aiwq.calibration.running import Feeds, Reference, Runtime, call_overhead, open_session, time_runs
 from onnx_aiwq.calibration.sampling import deployed_model, sample_model
-from onnx_aiwq.calibration.weights import example_inputs, materialize
 from onnx_aiwq.deployed import times_of
 from onnx_aiwq.energy import estimate
-from onnx_aiwq.errors import ModelError, ProfileError
+from onnx_aiwq.errors import MeterError, ModelError, ProfileError
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.kernels.model import TimeModel, predict
 from onnx_aiwq.lowering import Lowering
 from onnx_aiwq.operations.counting import count_graph
+from onnx_aiwq.profiles import this_machine
 from onnx_aiwq.transistors import transistor_operations
 
 _ROUNDS = 3  # of a network's runs; the middle one counts
 _ROUND_S = 1.0
-_FEWEST_FOR_BASELINES = 5
-_MOST_BYTES = 1_900_000_000  # a protobuf message ends at 2 GiB
+FEWEST_FOR_BASELINES = 5
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,12 @@ class NetworkResult:
         measured_j: by a meter; None without one.
         predicted_j: joules of the prediction.
         kernels: errors by kind, worst first; empty unless asked for.
+        bindings: symbolic dimensions that were bound.
+        assumed_bindings: those that nobody bound, and the size taken.
+        random_weights: whether weights were made up.
+        unpriced: names of the operators that no prediction includes.
+        notes: what a reader of the prediction has to know.
+        path: of the file.
     """
 
     name: str
@@ -79,6 +85,12 @@ class NetworkResult:
     measured_j: float | None
     predicted_j: float
     kernels: tuple[KernelError, ...] = ()
+    bindings: Mapping[str, int] = field(default_factory=dict)
+    assumed_bindings: Mapping[str, int] = field(default_factory=dict)
+    random_weights: bool = False
+    unpriced: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    path: str = ""
 
     @property
     def error(self) -> float:
@@ -108,6 +120,7 @@ class Validation:
         deployed: errors of predictions from deployed graphs.
         coverage: share of networks inside the 90 % interval.
         baselines: leave-one-network-out errors of simpler models on the same networks.
+        joules: errors of joules where a meter measured them.
     """
 
     hardware: str
@@ -117,23 +130,7 @@ class Validation:
     deployed: Errors
     coverage: float
     baselines: Mapping[str, Errors]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A network to validate with.
-
-    Attributes:
-        name: what it is called in the result.
-        path: of its file.
-        bindings: sizes of its free dimensions.
-        inputs_of: file whose inputs it takes; of a quantised model the original, which shows what is an index.
-    """
-
-    name: str
-    path: Path
-    bindings: Mapping[str, int]
-    inputs_of: Path | None = None
+    joules: Errors | None = None
 
 
 def validate(
@@ -158,7 +155,7 @@ def validate(
         AiwqError: if a network cannot be run.
     """
     kernels = _kernels(profile)
-    runtime = Runtime(profile.provider or "CPUExecutionProvider", profile.threads or 1, kernels.level)
+    runtime = Runtime(profile.provider or CPU_PROVIDER, profile.threads or 1, kernels.level)
     reference = Reference(runtime.provider)
     results = []
     for candidate in candidates:
@@ -173,7 +170,13 @@ def validate(
         deployed=errors_of([result.deployed_s for result in results], measured),
         coverage=statistics.fmean(result.covered for result in results),
         baselines=_baselines(results),
+        joules=_joule_errors(results),
     )
+
+
+def _joule_errors(results: Sequence[NetworkResult]) -> Errors | None:
+    metered = [(result.predicted_j, result.measured_j) for result in results if result.measured_j]
+    return errors_of(*zip(*metered, strict=True)) if metered else None
 
 
 def _network(
@@ -184,22 +187,15 @@ def _network(
     meter: Meter | None,
     per_node: bool,
 ) -> NetworkResult:
-    model = materialize(candidate.path)
-    if model.ByteSize() > _MOST_BYTES:
-        raise ModelError(
-            f"{candidate.path}: {model.ByteSize():,} bytes with its weights; onnxruntime takes 2 GiB inline"
-        )
-    shown = model if candidate.inputs_of is None else onnx.load(candidate.inputs_of, load_external_data=False)
-    feeds = example_inputs(shown, candidate.bindings)
-    fix_inputs(model, feeds)
+    network = prepare(candidate)
+    exported, model, feeds = network.graph, network.model, network.feeds
     kernels = _kernels(profile)
-    session = open_session(model.SerializeToString(), runtime)
+    session = _running(candidate, model, runtime, feeds)
     rounds = [time_runs(session, feeds, reference, least=5, most=80, budget_s=_ROUND_S) for _ in range(_ROUNDS)]
     relative = sorted(each.seconds / each.reference_s for each in rounds)
     measured_j = None if meter is None else _joules(session, feeds, meter)
     del session
     shapes = {name: array.shape for name, array in feeds.items()}
-    exported = load(candidate.path, shapes=shapes)
     costs = count_graph(exported, weigh=transistor_operations)
     predicted = estimate(costs, profile, graph=exported)
     if predicted.seconds is None or predicted.joules is None:
@@ -220,7 +216,31 @@ def _network(
         measured_j=measured_j,
         predicted_j=predicted.joules,
         kernels=_by_kind(candidate.name, model, runtime, reference, feeds, kernels) if per_node else (),
+        bindings=candidate.bindings,
+        assumed_bindings=network.assumed_bindings,
+        random_weights=network.random_weights,
+        unpriced=predicted.unpriced,
+        notes=predicted.notes,
+        path=str(candidate.path),
     )
+
+
+def _running(candidate: Candidate, model: onnx.ModelProto, runtime: Runtime, feeds: Feeds) -> ort.InferenceSession:
+    """A session that has run once.
+
+    Raises:
+        MeterError: if onnxruntime cannot load the network, or not run it on random inputs.
+    """
+    try:
+        session = open_session(model.SerializeToString(), runtime)
+    except MeterError as error:
+        raise MeterError(f"{candidate.path}: {error}") from None
+    try:
+        session.run(None, dict(feeds))
+    except Exception as error:  # onnxruntime's own classes derive from Exception alone
+        reason = " ".join(str(error).split())[:300]
+        raise MeterError(f"{candidate.path}: onnxruntime cannot run it on random inputs: {reason}") from None
+    return session
 
 
 def _kernels(profile: HardwareProfile) -> TimeModel:
@@ -229,22 +249,45 @@ def _kernels(profile: HardwareProfile) -> TimeModel:
     return profile.kernels
 
 
+def check_profile(profile: HardwareProfile) -> tuple[str, ...]:
+    """What may set predictions of a profile apart from runs on this machine, one phrase each.
+
+    Raises:
+        ProfileError: if the profile has no kernels.
+        MeterError: if onnxruntime does not offer its provider here.
+    """
+    _kernels(profile)
+    available = ort.get_available_providers()
+    provider = profile.provider or CPU_PROVIDER
+    if provider not in available:
+        raise MeterError(
+            f"profile {profile.id!r} is for {provider}, which onnxruntime {ort.__version__} does not offer here "
+            f"({', '.join(available)}); `aiwq doctor` says what to install, --hardware names another profile"
+        )
+    warnings = []
+    machine = profile.provenance.get("machine", "a machine that it does not name")
+    if machine != this_machine():
+        warnings.append(
+            f"profile {profile.id!r} was calibrated on {machine}, this is {this_machine()}: errors are those of "
+            "another machine; run `aiwq calibrate` for this one"
+        )
+    if profile.threads is not None and profile.threads > usable_cpus():
+        warnings.append(f"profile {profile.id!r} is for {profile.threads} threads, here are {usable_cpus()} CPUs")
+    runtime = profile.provenance.get("onnxruntime", "")
+    if runtime and ort.__version__ not in runtime.replace(",", " ").split():
+        warnings.append(
+            f"profile {profile.id!r} was calibrated with {runtime}, here runs {ort.__version__}: its kernels may differ"
+        )
+    return tuple(warnings)
+
+
 def deployed_seconds(written: Graph, kernels: TimeModel) -> float:
     """Seconds of a graph that the runtime's optimiser has written, nothing more to lower."""
     times = times_of(Lowering(written, {}), kernels, written)
     return kernels.seconds_per_run + math.fsum(node.seconds for node in times.nodes.values())
 
 
-def fix_inputs(model: onnx.ModelProto, feeds: Feeds) -> None:
-    """Give the inputs of a model the shapes of what it is fed, in place: optimisers ask for fixed ones."""
-    for value in model.graph.input:
-        if value.name in feeds:
-            del value.type.tensor_type.shape.dim[:]
-            for size in feeds[value.name].shape:
-                value.type.tensor_type.shape.dim.add().dim_value = size
-
-
-def _joules(session: InferenceSession, feeds: Feeds, meter: Meter) -> float:
+def _joules(session: ort.InferenceSession, feeds: Feeds, meter: Meter) -> float:
     """Joules of one inference, over a window that the meter can tell."""
     runs, begun = 0, time.perf_counter()
     meter.start()
@@ -273,21 +316,12 @@ def _by_kind(
 
 def _baselines(results: Sequence[NetworkResult]) -> dict[str, Errors]:
     """Simpler models, each fitted to all networks but the one that it predicts."""
-    if len(results) < _FEWEST_FOR_BASELINES:
+    if len(results) < FEWEST_FOR_BASELINES:
         return {}
     return baseline_errors(
         np.asarray([[each.macs, each.transistor_operations, each.moved_bytes] for each in results], dtype=float),
         np.asarray([each.measured_s for each in results]),
     )
-
-
-def light_models() -> list[Candidate]:
-    """The nine networks that the onnx package brings with it: what validation takes where no model is named."""
-    folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-    paths = sorted(folder.glob("*.onnx"))
-    if not paths:
-        raise ModelError(f"{folder}: the onnx package has no models here; name models to validate with")
-    return [Candidate(path.stem, path, {}) for path in paths]
 
 
 def validated(profile: HardwareProfile, result: Validation) -> HardwareProfile:

@@ -25,6 +25,7 @@ from onnx_aiwq.cli.limits import limited
 from onnx_aiwq.cli.listing import hardware, regions, rules
 from onnx_aiwq.cli.reproduce import reproduce
 from onnx_aiwq.cli.streams import say, write
+from onnx_aiwq.cli.validate import validate
 from onnx_aiwq.errors import AiwqError
 
 app = typer.Typer(
@@ -37,7 +38,7 @@ app = typer.Typer(
 
 for bounded in (analyze, compare, gate, baseline):
     app.command()(limited(grouped(bounded)))
-for command in (advise, lifecycle, calibrate, hardware, regions, rules, doctor, reproduce):
+for command in (advise, lifecycle, calibrate, validate, hardware, regions, rules, doctor, reproduce):
     app.command()(grouped(command))
 app.add_typer(fleet, name="fleet")
 
