@@ -157,7 +157,8 @@ def fit_line(columns: Array, seconds: Array) -> tuple[Line, tuple[tuple[float, .
 
     Returns:
         The line; the covariance of its coefficients (of those above zero, residual variance x inverse of the weighted
-        normal matrix); the rank of the weighted columns; their condition number, None where a column is all zero.
+        normal matrix); the rank of the weighted columns; the condition number of those that are not all zero, None
+        where they cannot be told apart.
 
     Raises:
         ProfileError: if a number is not finite, or there is no sample.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +15,13 @@ from typing import Any
 
 import onnxruntime as ort
 
-from onnx_aiwq.calibration.building import Identity, Power, build_profile
-from onnx_aiwq.calibration.composites import composite, plan_of
+from onnx_aiwq.calibration.building import Identity, build_profile
+from onnx_aiwq.calibration.composites import plan_of
 from onnx_aiwq.calibration.fitting import observe
 from onnx_aiwq.calibration.machine import describe_machine
 from onnx_aiwq.calibration.meters import Meter
 from onnx_aiwq.calibration.meters.power_model import PowerModelMeter
+from onnx_aiwq.calibration.power import energy_window, idle_window, power_of
 from onnx_aiwq.calibration.running import (
     CallOverhead,
     Level,
@@ -28,8 +29,6 @@ from onnx_aiwq.calibration.running import (
     Runtime,
     call_overhead,
     drift,
-    feeds_for,
-    open_session,
 )
 from onnx_aiwq.calibration.sampling import COLUMNS, Sample, append_samples, composite_name, read_samples, take_samples
 from onnx_aiwq.errors import MeterError, PolicyError, ProfileError
@@ -46,6 +45,7 @@ FIT_SHARE = 0.2  # of the budget that the fit takes
 QUICK_MINUTES = 1.0
 DEFAULT_MINUTES = 5.0
 _WINDOWS = 12  # composites whose energy a meter measures
+_LATE_WINDOWS = 4  # where no composite is left to be sampled
 _FEWEST = 12  # composites that a fit needs
 
 
@@ -83,7 +83,7 @@ class State:
         settings: of the run.
         overhead: of calls, measured first.
         drift: of the reference kernel, so far.
-        joules: measured energy windows: (joules, seconds, label), idle ones first.
+        windows: of work whose energy a meter measured: (joules, seconds).
         idle: measured idle windows likewise.
     """
 
@@ -198,6 +198,9 @@ def drop_unfinished(path: Path) -> None:
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if not "".join(lines[:1]).endswith("\n"):  # killed before the first composite was down
+        path.unlink()
+        return
     kept = len(lines)
     while kept > 1 and not _is_whole(lines[kept - 1]):
         kept -= 1
@@ -255,8 +258,14 @@ def sample(
             done.add(name)
             if measuring and len(state.windows) < _WINDOWS and plan_of(seed)[1] is None:
                 state.windows = (*state.windows, energy_window(seed, state.settings.as_runtime, meter))
+            state.drift = max(state.drift, drift(reference.history))
+            write_whole(folder / SETTINGS, state.to_json())  # windows and drift outlive an interruption as samples do
         seed += 1
-        state.drift = max(state.drift, drift(reference.history))
+    if measuring and not state.windows:  # all samples were taken before, without this meter
+        seeds = (seed for seed in itertools.count(state.settings.seed) if plan_of(seed)[1] is None)
+        state.windows = tuple(
+            energy_window(seed, state.settings.as_runtime, meter) for seed in itertools.islice(seeds, _LATE_WINDOWS)
+        )
     write_whole(folder / SETTINGS, state.to_json())
     return state
 
@@ -271,66 +280,6 @@ def _share(done: int, begun: float, minutes: float | None, composites: int | Non
     if composites is not None:
         return min(1.0, done / max(1, composites))
     return min(1.0, (time.monotonic() - begun) / max(1.0, (minutes or 0.0) * 60))
-
-
-def idle_window(meter: Meter) -> tuple[float, float]:
-    """Joules and seconds while nothing is asked of the machine."""
-    meter.start()
-    time.sleep(max(1.0, meter.minimum_window_s))
-    reading = meter.stop()
-    return reading.joules, reading.seconds
-
-
-def energy_window(seed: int, runtime: Runtime, meter: Meter) -> tuple[float, float]:
-    """Joules and seconds of a composite that runs over and over for as long as the meter needs."""
-    session = open_session(composite(seed).SerializeToString(), runtime)
-    feeds = feeds_for(session)
-    session.run(None, feeds)
-    meter.start()
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < max(1.0, meter.minimum_window_s):
-        session.run(None, feeds)
-    reading = meter.stop()
-    return reading.joules, reading.seconds
-
-
-def power_of(meter: Meter, state: State) -> Power:
-    """Watts from the meter's windows, or from the power model.
-
-    Raises:
-        MeterError: if a measuring meter has no windows, or the machine draws no more than when idle.
-    """
-    if isinstance(meter, PowerModelMeter):
-        power = meter.power
-        static = power.static_watts or 0.0
-        return Power(
-            source=meter.label,
-            static_watts=static,
-            dynamic_watts=power.watts - static,
-            low_factor=min(1.0, power.low / power.watts),
-            high_factor=max(1.0, power.high / power.watts),
-            basis=power.basis,
-            scope=meter.scope,
-        )
-    if not state.windows or not state.idle:
-        raise MeterError(f"the {meter.name} meter has measured no window; calibrate without --fit-only")
-    watts = [joules / seconds for joules, seconds in state.windows]
-    static = statistics.fmean(joules / seconds for joules, seconds in state.idle)
-    total = sum(joules for joules, _ in state.windows) / sum(seconds for _, seconds in state.windows)
-    if total <= static:
-        raise MeterError(
-            f"the {meter.name} meter shows {total:.3g} W at work and {static:.3g} W idle: it does not see this work; "
-            "use another --meter"
-        )
-    return Power(
-        source=meter.label,
-        static_watts=static,
-        dynamic_watts=total - static,
-        low_factor=min(1.0, min(watts) / total),
-        high_factor=max(1.0, max(watts) / total),
-        basis=f"{meter.name}: {len(watts)} composites at work, {min(watts):.3g} to {max(watts):.3g} W",
-        scope=meter.scope,
-    )
 
 
 def finish(
@@ -357,20 +306,10 @@ def finish(
         raise ProfileError(
             f"{folder / SAMPLES} holds {len(done)} composites; a fit needs {_FEWEST}: go on with --resume, for longer"
         )
-    machine = describe_machine()
+    provenance = _provenance(state, len(done), meter)
     identifier = slug(path.parent.name) or default_id(state.settings)
     threads = state.settings.threads
-    provenance = {
-        **machine,
-        "machine": state.settings.machine,
-        "composites": str(len(done)),
-        "drift": f"{state.drift:.3f}",
-        "steady": "no: the reference kernel slowed at times, other work may have run" if noisy(state) else "yes",
-        "optimisation level": state.settings.level,
-        "seed": str(state.settings.seed),
-        "meter": "; ".join(meter.notes),
-    }
-    label = name or f"{machine.get('processor', 'CPU')}, {threads} thread{'s' if threads > 1 else ''}"
+    label = name or f"{provenance.get('processor', 'CPU')}, {threads} thread{'s' if threads > 1 else ''}"
     profile, _ = build_profile(
         observe(read_samples(folder / SAMPLES)),
         state.settings.as_runtime,
@@ -385,6 +324,19 @@ def finish(
     if target is not None and target != folder:
         write_whole(target / SAMPLES, (folder / SAMPLES).read_text(encoding="utf-8"))
     return profile
+
+
+def _provenance(state: State, composites: int, meter: Meter) -> dict[str, str]:
+    return {
+        **describe_machine(),
+        "machine": state.settings.machine,
+        "composites": str(composites),
+        "drift": f"{state.drift:.3f}",
+        "steady": "no: the reference kernel slowed at times, other work may have run" if noisy(state) else "yes",
+        "optimisation level": state.settings.level,
+        "seed": str(state.settings.seed),
+        "meter": "; ".join(meter.notes),
+    }
 
 
 def noisy(state: State) -> bool:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.render.summary import plain
@@ -183,11 +183,52 @@ def profile_text(profile: HardwareProfile, form: str, width: int | None) -> str:
         rows.append((f"interval of {what}", f"{spread}: {factors.basis}"))
     embodied = profile.embodied
     rows.append(("embodied", "unknown" if embodied is None else f"{embodied.kgco2e:g} kgCO2e; {embodied.source}"))
-    validation = profile.validation or {"none": "no network was run on it"}
-    rows.append(("held-out error", "; ".join(f"{key} {value}" for key, value in validation.items())))
+    rows += _kernel_rows(profile)
+    rows += _held_out_rows(profile.validation or {"none": "no network was run on it"})
     rows += list(profile.provenance.items())
     rows += [("source", source) for source in profile.sources]
     return _entry(rows, form, width)
+
+
+def _kernel_rows(profile: HardwareProfile) -> list[tuple[str, str]]:
+    """What a calibrated profile knows beyond its coefficients, which stand in for the rest (a training step)."""
+    kernels = profile.kernels
+    if kernels is None:
+        return []
+    shaped = sum(entry.efficiency is not None for entry in kernels.kernels)
+    met = sum(entry.samples for entry in kernels.kernels if entry.kind == "*")
+    watts = profile.watts_interval
+    power = f"{format_si(profile.dynamic_watts, 'W')} above the static while kernels run"
+    if watts is not None:
+        power += f", x {watts.low_factor:.3g} to x {watts.high_factor:.3g} in all: {watts.basis}"
+    return [
+        ("dynamic power", power),
+        (
+            "kernels",
+            f"{len(kernels.kernels)} classes by kind and data type, {shaped} of them with a rate that varies with "
+            f"shape; from {met} operators, optimisation level {kernels.level}, reference kernel "
+            f"{format_si(kernels.reference_s, 's')}",
+        ),
+    ]
+
+
+_HELD_OUT = {
+    "median_error": "median",
+    "mean_error": "mean",
+    "worst_error": "worst",
+    "within_10_percent": "within 10 %",
+    "interval_coverage": "inside the interval",
+}
+
+
+def _held_out_rows(validation: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Held-out errors: keys ``[WHAT: ]FIGURE``, a row for each WHAT, shares as percentages."""
+    found: dict[str, list[str]] = {}
+    for key, value in validation.items():
+        what, _, figure = key.rpartition(": ")
+        shown = f"{value:.1%}" if figure in _HELD_OUT and isinstance(value, float) else str(value)
+        found.setdefault(what, []).append(f"{_HELD_OUT.get(figure, figure)} {shown}")
+    return [(f"held-out error{f', {what}' if what else ''}", "; ".join(parts)) for what, parts in found.items()]
 
 
 def _entry(rows: Sequence[tuple[str, str]], form: str, width: int | None) -> str:

@@ -109,7 +109,7 @@ def _errors(name: str, errors: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _kernels(document: Mapping[str, Any]) -> Section:
     """Kinds of kernels that are off by more than `_OFF_SHARE` of their network's time, the furthest off first."""
-    rows = []
+    rows: Rows = []
     for network in document["networks"]:
         total = sum(kernel["measured_s"] for kernel in network["kernels"])
         for kernel in network["kernels"]:
