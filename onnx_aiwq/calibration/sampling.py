@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from onnx_aiwq.calibration.composites import composite
 from onnx_aiwq.calibration.running import (
@@ -162,9 +163,20 @@ def _tensor_record(tensor: Tensor | None) -> list[Any] | None:
         return None
     record: list[Any] = [tensor.dtype.label, tensor.shape]
     if tensor.constant:
-        small = tensor.value is not None and tensor.value.size <= _SMALL and tensor.value.dtype.kind in "iuf"
-        record.append(tensor.value.tolist() if small and tensor.value is not None else 1)
+        record.append(_value_record(tensor.value))
     return record
+
+
+def _value_record(value: NDArray[Any] | None) -> object:
+    """Elements that are few, the one element of a scalar or of a tensor that holds it throughout, else 1.
+
+    Zero points are such: a rule charges nothing for those that are zero.
+    """
+    if value is None or value.dtype.kind not in "iuf" or not value.size:
+        return 1
+    if value.ndim and value.size <= _SMALL:
+        return value.tolist()
+    return {"all": value.flat[0].item()} if (value == value.flat[0]).all() else 1
 
 
 def _plain(value: object) -> object:
@@ -198,6 +210,8 @@ def _tensor(name: str, entry: list[Any] | None) -> Tensor | None:
         return None
     dtype, shape, *constant = entry
     value = None
-    if constant and isinstance(constant[0], (list, float)):
+    if constant and isinstance(constant[0], dict):
+        value = np.full(shape, constant[0]["all"])
+    elif constant and (isinstance(constant[0], (list, float)) or constant[0] == 0):  # scalars as they once were
         value = np.asarray(constant[0])
     return Tensor(name, _DTYPES[dtype], None if shape is None else tuple(shape), value, bool(constant))
