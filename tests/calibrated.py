@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from onnx_aiwq.hardware_profile import Coefficient, Factors, HardwareProfile, Interval
 from onnx_aiwq.kernels.model import KernelModel, Line, TimeModel
-from onnx_aiwq.profiles import Coefficient, Factors, HardwareProfile, Interval
 
 CALL_S, PER_TO_S, PER_INPUT_BYTE_S, PER_CONSTANT_BYTE_S, PER_OUTPUT_BYTE_S = 1e-6, 1e-15, 2e-11, 3e-11, 4e-11
 RUN_S, DYNAMIC_W, STATIC_W = 5e-5, 6.0, 4.0

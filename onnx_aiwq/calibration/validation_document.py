@@ -9,7 +9,7 @@ from typing import Any
 from onnx_aiwq.calibration.assessment import Errors
 from onnx_aiwq.calibration.meters import Meter
 from onnx_aiwq.calibration.validation import FEWEST_FOR_BASELINES, KernelError, NetworkResult, Validation
-from onnx_aiwq.profiles import HardwareProfile
+from onnx_aiwq.hardware_profile import HardwareProfile
 
 SCHEMA = "onnx_aiwq.validation/1"
 _NAMED = 5  # operators in a warning

@@ -9,12 +9,13 @@ import typer
 
 from onnx_aiwq.cli import options as opt
 from onnx_aiwq.cli.calibrate import METERS, MeterOption, Trace, Watts
+from onnx_aiwq.cli.parsing import parse_bindings
 from onnx_aiwq.cli.streams import say, shown_progress, table_width, use_colour, warn, write
 from onnx_aiwq.errors import PolicyError
 
 if TYPE_CHECKING:
     from onnx_aiwq.calibration.meters import Meter
-    from onnx_aiwq.profiles import HardwareProfile
+    from onnx_aiwq.hardware_profile import HardwareProfile
 
 FORMATS = ("table", "json", "markdown")
 
@@ -25,6 +26,10 @@ Models = Annotated[
 Hardware = Annotated[
     str | None,
     typer.Option("--hardware", metavar="NAME|FILE", help="Calibrated profile; the one of this machine unless given."),
+]
+Bind = Annotated[
+    list[str] | None,
+    typer.Option("--bind", metavar="NAME=INT", help="Value of a symbolic dimension, where a model has it; repeatable."),
 ]
 PerNode = Annotated[
     bool, typer.Option("--per-node", help="Name the kernels that are off, beside onnxruntime's own profiler.")
@@ -39,7 +44,7 @@ Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help
 def validate(
     models: Models = None,
     hardware: Hardware = None,
-    bind: opt.Bind = None,
+    bind: Bind = None,
     per_node: PerNode = False,
     meter: MeterOption = "auto",
     watts: Watts = None,
@@ -51,7 +56,7 @@ def validate(
     """Run networks and set what they took beside what a calibrated profile predicts."""
     opt.choose("--format", form, FORMATS)
     opt.choose("--meter", meter, METERS)
-    bindings = opt.parse_bindings(bind)
+    bindings = parse_bindings(bind)
     _check_free(profile_output)
     profile = _profile(hardware)
 

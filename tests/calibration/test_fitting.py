@@ -134,7 +134,8 @@ def test_leaving_one_out_equals_refits() -> None:
     found = fit_efficiency(features, logs, seconds, random)
 
     weights = np.sqrt(seconds / seconds.mean())
-    points = (features - features.mean(0)) / features.std(0)
+    points = np.asarray(found.points)
+    assert points == pytest.approx((features - features.mean(0)) / features.std(0), abs=0.006)  # they are kept rounded
     mean = np.average(logs, weights=weights)
     scores = {}
     for length in (1.0, 2.0, 4.0, 8.0):
@@ -150,7 +151,7 @@ def test_leaving_one_out_equals_refits() -> None:
     length, noise = min(scores, key=lambda key: scores[key])
     assert found.length == length
     expected = np.linalg.solve(kernel(points, points, length) + noise * np.eye(24), logs - mean)
-    assert np.asarray(found.weights) == pytest.approx(expected, rel=0.02, abs=0.02)  # points are kept to 3 digits
+    assert np.asarray(found.weights) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 def test_a_smooth_function_is_recovered() -> None:
@@ -187,7 +188,8 @@ def test_many_samples_are_thinned_the_same_way_every_time() -> None:
     logs = np.sin(features[:, 0])
     found = [fit_efficiency(features, logs, np.ones(400), np.random.default_rng(2)) for _ in range(2)]
     assert found[0] == found[1]
-    assert len(found[0].points) == 240
+    assert len(found[0].points) == 200
+    assert len(fit_efficiency(features, logs, np.ones(400), np.random.default_rng(2), most=64).points) == 64
     assert found[0].low == pytest.approx(features.min(0), rel=1e-4)  # the range is that of all
 
 
