@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -27,13 +28,14 @@ _RUNS_TO_MINIMISE_S = 60
 
 @dataclass
 class Figures:
-    """What one run did: executions, edges covered, corpus size, seconds, findings."""
+    """What one run did; `unconfirmed` are inputs that were slow by the clock, not by processor time."""
 
     executions: int = 0
     edges: int = 0
     features: int = 0
     corpus: int = 0
     seconds: float = 0.0
+    unconfirmed: int = 0
     findings: list[str] = field(default_factory=list)
 
 
@@ -82,11 +84,24 @@ def slice_of(target: str, work: Path, seconds: int, figures: Figures) -> None:
     figures.features = max([figures.features, *map(int, re.findall(r" ft: (\d+)", log))])
     found = sorted(set((work / "findings").iterdir()) - before)
     for path in found:
+        if path.name.startswith(("timeout-", "slow-unit-")) and not confirmed(target, path):
+            path.rename(work / "unconfirmed" / path.name)
+            figures.unconfirmed += 1
+            continue
         reason = re.findall(r"^(?:.*(?:Error|Exception|Finding): .*|.*ERROR: libFuzzer: .*)$", log, re.M)
         figures.findings.append(f"{path.name}: {reason[0][:300] if reason else 'see last.log'}")
         (work / "findings" / f"{path.name}.log").write_text(log[-20_000:], encoding="utf-8")
     if process.returncode and not found:
         figures.findings.append(f"the process ended with {process.returncode}: {log[-400:]}")
+
+
+def confirmed(target: str, path: Path) -> bool:
+    """Whether an input that took long by the clock also does by processor time: a busy machine may stop a process."""
+    command = [sys.executable, str(ROOT / "fuzz/targets.py"), target, str(path)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.returncode != 0 or after.ru_utime - before.ru_utime > _HANG_S / 2
 
 
 def minimise(target: str, work: Path) -> None:
@@ -109,7 +124,7 @@ def minimise(target: str, work: Path) -> None:
 
 def run(target: str, seconds: int, work: Path, *, small: bool = True) -> Figures:
     """Fuzz for a time; a process that found something is followed by another, until the time is over."""
-    for name in ("corpus", "findings", "minimised"):
+    for name in ("corpus", "findings", "minimised", "unconfirmed"):
         (work / name).mkdir(parents=True, exist_ok=True)
     if not any((work / "corpus").iterdir()):
         seed(work / "corpus")
@@ -139,7 +154,8 @@ def main() -> int:
         history.write(json.dumps(vars(figures)) + "\n")
     print(
         f"{given.target}: {figures.executions:,} executions in {figures.seconds:g} s, {figures.edges:,} edges and "
-        f"{figures.features:,} features covered, corpus of {figures.corpus:,} inputs, {len(figures.findings)} findings "
+        f"{figures.features:,} features covered, {figures.corpus:,} inputs in the corpus, {len(figures.findings)} findings, "
+        f"{figures.unconfirmed} slow by the clock alone "
         f"({work / 'findings'})"
     )
     return 1 if figures.findings else 0

@@ -1,8 +1,7 @@
 """Run `aiwq` on many files, each in a child of its own with limits, and tell what each run did.
 
-`python tests/forked.py SECONDS CPU_SECONDS BYTES` reads JSON lines of {"name", "arguments"}, writes JSON lines with the
-exit code or signal, seconds, CPU seconds, peak bytes, stdout and stderr. The package is imported once; a child costs
-little.
+`python tests/forked.py SECONDS CPU_SECONDS BYTES` reads JSON lines of {"name", "arguments"} and writes JSON lines with
+the exit code or signal, seconds, CPU seconds, peak bytes, stdout and stderr. The package is imported once.
 """
 
 from __future__ import annotations

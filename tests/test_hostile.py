@@ -221,7 +221,6 @@ SEEDS = [
     for name in (
         "structure: branches 20 deep",
         "dims: a symbol squared again and again",
-        "structure: loops within loops",
         "numbers: NaN scales of a Resize",
         "einsum: two arrows",
         "folding: a tile of a tile",
@@ -230,7 +229,7 @@ SEEDS = [
 
 
 @given(st.sampled_from(SEEDS), st.randoms(use_true_random=False), st.integers(1, 6))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_damaged_structures_are_answered(seed: bytes, source: Any, times: int) -> None:
     damaged = mutate(onnx.ModelProto.FromString(seed), source, times)
     try:
@@ -243,7 +242,7 @@ def test_damaged_structures_are_answered(seed: bytes, source: Any, times: int) -
 
 
 @given(st.sampled_from(SEEDS), st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_flipped_bits_are_answered(seed: bytes, data: st.DataObject) -> None:
     damaged = bytearray(seed)
     for position in data.draw(st.lists(st.integers(0, 8 * len(seed) - 1), min_size=1, max_size=8)):
