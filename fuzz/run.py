@@ -154,8 +154,8 @@ def main() -> int:
         history.write(json.dumps(vars(figures)) + "\n")
     print(
         f"{given.target}: {figures.executions:,} executions in {figures.seconds:g} s, {figures.edges:,} edges and "
-        f"{figures.features:,} features covered, {figures.corpus:,} inputs in the corpus, {len(figures.findings)} findings, "
-        f"{figures.unconfirmed} slow by the clock alone "
+        f"{figures.features:,} features covered, {figures.corpus:,} inputs in the corpus, "
+        f"{len(figures.findings)} findings, {figures.unconfirmed} slow by the clock alone "
         f"({work / 'findings'})"
     )
     return 1 if figures.findings else 0
