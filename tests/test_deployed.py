@@ -29,7 +29,7 @@ from onnx_aiwq.energy import EnergyEstimate, estimate
 from onnx_aiwq.graph import load
 from onnx_aiwq.operations.counting import count_graph
 from onnx_aiwq.profiles import HardwareProfile, read_profile
-from onnx_aiwq.training import TrainingStep
+from onnx_aiwq.report import TrainingStep
 from onnx_aiwq.transistors import transistor_operations
 
 PROFILE = calibrated_profile()

@@ -164,6 +164,8 @@ def _tensor_record(tensor: Tensor | None) -> list[Any] | None:
     record: list[Any] = [tensor.dtype.label, tensor.shape]
     if tensor.constant:
         record.append(_value_record(tensor.value))
+    if tensor.quantized is not None:
+        record.append({"quantized": tensor.quantized.label})
     return record
 
 
@@ -208,10 +210,14 @@ def operator_from_record(name: str, record: Mapping[str, Any]) -> Operator:
 def _tensor(name: str, entry: list[Any] | None) -> Tensor | None:
     if entry is None:
         return None
-    dtype, shape, *constant = entry
+    dtype, shape, *rest = entry
+    quantized = None
+    if rest and isinstance(rest[-1], dict) and "quantized" in rest[-1]:
+        quantized = _DTYPES[rest.pop()["quantized"]]
     value = None
-    if constant and isinstance(constant[0], dict):
-        value = np.full(shape, constant[0]["all"])
-    elif constant and (isinstance(constant[0], (list, float)) or constant[0] == 0):  # scalars as they once were
-        value = np.asarray(constant[0])
-    return Tensor(name, _DTYPES[dtype], None if shape is None else tuple(shape), value, bool(constant))
+    if rest and isinstance(rest[0], dict):
+        value = np.full(shape, rest[0]["all"])
+    elif rest and (isinstance(rest[0], (list, float)) or rest[0] == 0):  # scalars as they once were
+        value = np.asarray(rest[0])
+    sizes = None if shape is None else tuple(shape)
+    return Tensor(name, _DTYPES[dtype], sizes, value, bool(rest), quantized)

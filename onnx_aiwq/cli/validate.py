@@ -21,7 +21,7 @@ FORMATS = ("table", "json", "markdown")
 
 Models = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[MODEL...]", help="ONNX files and globs; nine networks of the onnx package without."),
+    typer.Argument(metavar="MODEL...", help="ONNX files and globs; nine networks of the onnx package without."),
 ]
 Hardware = Annotated[
     str | None,

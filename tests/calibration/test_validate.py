@@ -142,7 +142,9 @@ def test_calibrate_validate_analyze(tmp_path: Path, models: list[Path]) -> None:
     other = read_profile(tmp_path / "again" / "profile.json")
     dated = {"id": "here", "provenance": {**other.provenance, "date": profile.provenance["date"]}}
     assert other.model_copy(update=dated) == profile
-    refused(run("calibrate", "--output", folder, data=tmp_path), "profile.json exists and is never overwritten")
+    over = run("calibrate", "--output", folder, "--watts", "15", data=tmp_path)
+    assert (over.returncode, over.stdout) == (2, "")
+    assert "profile.json exists and is never overwritten" in over.stderr.splitlines()[-1]
 
     arguments = ("--hardware", folder / "profile.json", "--format", "json")
     done = run("validate", *models, *arguments, data=tmp_path)
