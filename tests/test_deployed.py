@@ -231,7 +231,10 @@ def test_compare_and_advise_and_life_cycles_take_it(files: tuple[Path, Path], tm
     assert document["levers"]
 
     lifecycle = tmp_path / "lifecycle.toml"
-    lifecycle.write_text("[inference]\ncount = 100\n", encoding="utf-8")
+    lifecycle.write_text(
+        "[data]\nsamples = 10\nvalues_per_sample = 512\nbits_per_value = 32\n[inference]\ncount = 100\n",
+        encoding="utf-8",
+    )
     whole = aiwq.analyze(path, hardware=str(profile), bind={"batch": 8}, lifecycle=lifecycle).to_dict()["ecal"]
     energy = alone.to_dict()["energy"]
     assert whole["inference_j"] >= 100 * energy["joules"] * (1 - 1e-9)
