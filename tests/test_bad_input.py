@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_aiwq.errors import AiwqError, ModelError, ShapeError
+from onnx_aiwq.errors import AiwqError, ModelError, ShapeError, UnreadableError
 from onnx_aiwq.graph import load, walk
 from onnx_aiwq.operations.counting import count_graph
 
@@ -85,8 +85,8 @@ def saved(folder: Path, proto: onnx.ModelProto, name: str = "bad.onnx") -> Path:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    refused(tmp_path / "absent.onnx", ModelError, str(tmp_path / "absent.onnx"), "no such file")
-    refused(str(ALEXNET / "inside.onnx"), ModelError, "inside.onnx")
+    refused(tmp_path / "absent.onnx", UnreadableError, str(tmp_path / "absent.onnx"), "no such file")
+    refused(str(ALEXNET / "inside.onnx"), UnreadableError, "inside.onnx")
 
 
 def test_directory(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_pipe(tmp_path: Path) -> None:
 
 
 def test_file_name_too_long() -> None:
-    refused("m" * 5000, ModelError, "m" * 100)
+    refused("m" * 5000, UnreadableError, "m" * 100)
 
 
 def test_file_name_with_a_null_character() -> None:
