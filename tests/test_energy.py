@@ -136,6 +136,7 @@ def test_report_object_has_the_keys_of_the_contract() -> None:
         "eta_comp",
         "temperature_k",
         "utilization",
+        "held_out_error",
     ]
     assert (report["hardware"], report["provider"], report["source"]) == ("toy", "CPUExecutionProvider", "measured")
     assert report["interval"] == 0.9
