@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.kernels import bytes_moved
@@ -54,6 +54,7 @@ class DeployedTimes:
         inexact_share: share of the seconds that come from kernels that the profile has not met in this type.
         forward: cost of each exported operator in one forward pass, that these seconds are for.
         kernels: kernels that run.
+        note: why the graph could not be lowered, else "".
     """
 
     nodes: Mapping[str, NodeTime]
@@ -62,16 +63,29 @@ class DeployedTimes:
     inexact_share: float
     forward: Mapping[str, NodeCost] = field(repr=False)
     kernels: int = 0
+    note: str = ""
 
 
 def deployed_times(graph: Graph, model: TimeModel) -> DeployedTimes:
     """Lower a graph as exported and time its kernels; what was asked last is remembered."""
     key = (id(graph), id(model))
     if key not in _REMEMBERED:
-        _REMEMBERED[key] = (graph, model, times_of(lower(graph, level=model.level, block=model.block), model, graph))
+        lowered, note = _lowered(graph, model)
+        _REMEMBERED[key] = (graph, model, replace(times_of(lowered, model, graph), note=note))
         while len(_REMEMBERED) > _KEPT:
             _REMEMBERED.popitem(last=False)
     return _REMEMBERED[key][2]
+
+
+def _lowered(graph: Graph, model: TimeModel) -> tuple[Lowering, str]:
+    """The lowered graph; where a node is none that its operator allows, the exported one, and a word on it."""
+    try:
+        return lower(graph, level=model.level, block=model.block), ""
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        note = (
+            f"the graph does not fit its operators ({type(error).__name__}): it is priced as exported, not as deployed"
+        )
+        return Lowering(graph, {}), note
 
 
 def times_of(lowered: Lowering, model: TimeModel, exported: Graph) -> DeployedTimes:

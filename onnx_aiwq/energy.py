@@ -229,9 +229,11 @@ def _held_out(profile: HardwareProfile) -> float | None:
 
 
 def _notes(times: DeployedTimes, profile: HardwareProfile) -> tuple[str, ...]:
+    lowering = (times.note,) if times.note else ()
     if times.inexact_share < _INEXACT_SHARE:
-        return ()
+        return lowering
     return (
+        *lowering,
         f"{times.inexact_share:.0%} of the time is in kernels that profile {profile.id!r} was not calibrated on; "
         "wider classes stand in for them, and the interval is wider",
     )

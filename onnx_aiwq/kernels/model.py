@@ -189,11 +189,10 @@ def predict(model: TimeModel, works: Sequence[Work]) -> list[KernelTime | None]:
     by_key = model._by_key()
     found: dict[tuple[str, str], list[tuple[int, Kernel]]] = {}
     for index, work in enumerate(works):
-        if is_known(work.operator):
-            kernel = describe(work.operator)
-            entry = model.find(kernel)
-            if entry is not None:
-                found.setdefault((entry.kind, entry.dtype), []).append((index, kernel))
+        kernel = _described(work)
+        entry = None if kernel is None else model.find(kernel)
+        if kernel is not None and entry is not None:
+            found.setdefault((entry.kind, entry.dtype), []).append((index, kernel))
     times: list[KernelTime | None] = [None] * len(works)
     for key, members in found.items():
         entry = by_key[key]
@@ -201,6 +200,17 @@ def predict(model: TimeModel, works: Sequence[Work]) -> list[KernelTime | None]:
         for (index, kernel), factor in zip(members, factors, strict=True):
             times[index] = _time(entry, works[index], kernel, factor)
     return times
+
+
+def _described(work: Work) -> Kernel | None:
+    """The kernel of an operator; None where a shape is unknown, or the node is none that its operator allows."""
+    try:
+        if not is_known(work.operator):
+            return None
+        kernel = describe(work.operator)
+        return kernel if all(map(math.isfinite, features_of(kernel, work))) else None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
 
 
 def _time(entry: KernelModel, work: Work, kernel: Kernel, factor: float) -> KernelTime:
