@@ -355,3 +355,31 @@ def test_numbers_are_left_to_the_reference_evaluator() -> None:
     assert folded("Add", (numbers(1, 2), numbers(1, 2, 3))) == []
     assert folded("NoSuchOperator", (numbers(1),)) == []
     assert folded("Div", (numbers(-7, 7), numbers(2)))[0].tolist() == [-3, 3]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "float16", "int64", "int32", "uint8", "bool", "bfloat16", "int4"]
+)
+@pytest.mark.parametrize("shape", [(2, 3), (), (0,), (4,)])
+def test_constant_of_shape_is_what_the_reference_makes(dtype: str, shape: tuple[int, ...]) -> None:
+    number = getattr(
+        onnx.TensorProto,
+        dtype.upper()
+        if dtype.startswith(("bf", "int", "uint", "bool"))
+        else {"float32": "FLOAT", "float64": "DOUBLE", "float16": "FLOAT16"}[dtype],
+    )
+    value = helper.make_tensor("v", number, [1], [1])
+    given = np.asarray(shape, dtype=np.int64)
+    (result,) = folded("ConstantOfShape", [given], value=value)
+    (expected,) = reference("ConstantOfShape", [given], 1, VERSION, value=value)
+    assert result.dtype == expected.dtype and result.shape == shape and (result == expected).all()
+
+
+def test_constant_of_shape_without_a_value_is_float_zero() -> None:
+    (result,) = folded("ConstantOfShape", [numbers(3)])
+    assert result.dtype == np.float32 and result.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("inputs", [[], [numbers(-1)], [numbers(2), numbers(2)], [None]])
+def test_constant_of_shape_that_is_none(inputs: list[Input]) -> None:
+    assert folded("ConstantOfShape", inputs) == []

@@ -16,6 +16,7 @@ from onnx_aiwq.cli.analyze import analyze
 from onnx_aiwq.cli.baseline import baseline
 from onnx_aiwq.cli.calibrate import calibrate
 from onnx_aiwq.cli.compare import compare
+from onnx_aiwq.cli.deferred import defer_symbolic_arithmetic
 from onnx_aiwq.cli.doctor import doctor
 from onnx_aiwq.cli.fleet import fleet
 from onnx_aiwq.cli.gate import gate
@@ -47,6 +48,7 @@ def main() -> NoReturn:
     """Run the command line; what prevents an answer is one line on stderr and exit code 2, never a traceback."""
     # A graph is many small objects that live until the end: looking for garbage among them costs a third of the time.
     gc.set_threshold(50_000, 20, 100)
+    defer_symbolic_arithmetic()
     if not os.environ.get("AIWQ_DEBUG"):
         warnings.simplefilter("ignore")  # of numpy and other libraries about a model's odd numbers
     for stream in (sys.stdout, sys.stderr):

@@ -42,10 +42,32 @@ def evaluate(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None])
         return []  # texts: a few nodes can double them beyond all memory
     if any(array is not None and array.dtype == object for array in arrays):
         return _evaluate_formulas(node, arrays)
-    return _evaluate_by_reference(node, version, arrays)
+    return _evaluate_numbers(node, version, arrays)
 
 
-def _evaluate_by_reference(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Array]:
+def _evaluate_numbers(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Array]:
+    # The weights of skeletons are made by ConstantOfShape, by the hundred, and an evaluator for each takes its time.
+    run = _filled if node.op_type == "ConstantOfShape" else _run_reference
+    try:
+        with np.errstate(all="ignore"):  # a model may divide by zero as it likes
+            results = run(node, version, arrays)
+    except Exception as error:
+        # Folding is an aid: an operator that the evaluator cannot run stays unfolded, with its inferred shape.
+        logging.getLogger(__name__).debug("folding %s: %s", node.op_type, error)
+        return []
+    arrays_out = [np.asarray(result) for result in results]
+    return [] if any(array.dtype.kind in "OSTU" for array in arrays_out) else arrays_out
+
+
+def _filled(node: onnx.NodeProto, _: int, arrays: Sequence[Array | None]) -> list[Array]:
+    """The output of ConstantOfShape: its one value, a float zero unless given, in the shape that the input holds."""
+    (shape,) = arrays
+    value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+    fill: Array = np.zeros(1, np.float32) if value is None else onnx.numpy_helper.to_array(value)
+    return [np.full(tuple(np.asarray(shape).tolist()), fill.item(), fill.dtype)]
+
+
+def _run_reference(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Any]:
     from onnx.reference import ReferenceEvaluator
 
     names = ["" if array is None else f"i{index}" for index, array in enumerate(arrays)]
@@ -58,15 +80,8 @@ def _evaluate_by_reference(node: onnx.NodeProto, version: int, arrays: Sequence[
         output=[onnx.ValueInfoProto(name=name) for name in outputs],
     )
     model = onnx.ModelProto(graph=graph, ir_version=8, opset_import=[onnx.helper.make_opsetid("", version)])
-    try:
-        with np.errstate(all="ignore"):  # a model may divide by zero as it likes
-            results: list[Any] = ReferenceEvaluator(model).run(None, feeds)
-    except Exception as error:
-        # Folding is an aid: an operator that the evaluator cannot run stays unfolded, with its inferred shape.
-        logging.getLogger(__name__).debug("folding %s: %s", node.op_type, error)
-        return []
-    arrays_out = [np.asarray(result) for result in results]
-    return [] if any(array.dtype.kind in "OSTU" for array in arrays_out) else arrays_out
+    results: list[Any] = ReferenceEvaluator(model).run(None, feeds)
+    return results
 
 
 def _evaluate_formulas(node: onnx.NodeProto, arrays: Sequence[Array | None]) -> list[Array]:

@@ -96,7 +96,9 @@ def test_a_server_in_order(tmp_path: Path, data: Path) -> None:
     found = examined(here)
     assert found["automatic"]["CPUExecutionProvider"]["meter"] == "rapl"
     wrong = {key for key in problems(found) if not key.startswith("onnxruntime")}
-    assert wrong == {"profiles: this machine has no calibrated profile; `aiwq analyze` prices with amd-epyc-zen-4-vcpu-1-thread"}
+    assert wrong == {
+        "profiles: this machine has no calibrated profile; `aiwq analyze` prices with amd-epyc-zen-4-vcpu-1-thread"
+    }
 
 
 def test_a_machine_without_any_meter(tmp_path: Path, data: Path) -> None:
