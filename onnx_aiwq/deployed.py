@@ -8,6 +8,7 @@ fused into another, or no copy at all takes no time of its own, and its zero is 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,6 @@ from onnx_aiwq.transistors import transistor_operations
 if TYPE_CHECKING:
     from onnx_aiwq.graph import Graph
 
-Z = {0.90: 1.645}
-"""Standard normal quantiles of central intervals."""
 _KEPT = 2  # graphs whose times are remembered: one analysis prices the same graph many times
 
 
@@ -52,7 +51,7 @@ class DeployedTimes:
         unpriced: names of exported operators whose kernels have no price.
         log_error: standard deviation of the log of the sum.
         inexact_share: share of the seconds that come from kernels that the profile has not met in this type.
-        forward: cost of each exported operator in one forward pass, that these seconds are for.
+        exported: the graph whose forward pass these seconds are for.
         kernels: kernels that run.
         note: why the graph could not be lowered, else "".
     """
@@ -61,9 +60,14 @@ class DeployedTimes:
     unpriced: frozenset[str]
     log_error: float
     inexact_share: float
-    forward: Mapping[str, NodeCost] = field(repr=False)
+    exported: Graph = field(repr=False)
     kernels: int = 0
     note: str = ""
+
+    @functools.cached_property
+    def forward(self) -> Mapping[str, NodeCost]:
+        """Cost of each exported operator in one forward pass; counted when other costs are to be compared with it."""
+        return {cost.operator.name: cost for cost in count_graph(self.exported, weigh=transistor_operations)}
 
 
 def deployed_times(graph: Graph, model: TimeModel) -> DeployedTimes:
@@ -79,6 +83,8 @@ def deployed_times(graph: Graph, model: TimeModel) -> DeployedTimes:
 
 def _lowered(graph: Graph, model: TimeModel) -> tuple[Lowering, str]:
     """The lowered graph; where a node is none that its operator allows, the exported one, and a word on it."""
+    if graph.deployed:
+        return Lowering(graph, {}), ""
     try:
         return lower(graph, level=model.level, block=model.block), ""
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -116,7 +122,7 @@ def times_of(lowered: Lowering, model: TimeModel, exported: Graph) -> DeployedTi
         unpriced=frozenset(unpriced),
         log_error=model.widening * math.hypot(model.common_log_error, _spread(sums)),
         inexact_share=inexact_s / (sum(seconds for seconds, _ in sums.values()) or 1.0),
-        forward={cost.operator.name: cost for cost in count_graph(exported, weigh=transistor_operations)},
+        exported=exported,
         kernels=len(costs),
     )
 

@@ -103,8 +103,8 @@ class Deployment:
     human: HumanTask | None = None
     lifecycle: LifeCycle | None = None
 
-    def price(self, costs: Sequence[NodeCost], graph: Graph | None) -> EnergyEstimate:
-        """Joules and seconds of one inference with these costs of a graph."""
+    def price(self, costs: Sequence[NodeCost], graph: Graph | None, *, forward_pass: bool = False) -> EnergyEstimate:
+        """Joules and seconds of one inference with these costs of a graph; see `onnx_aiwq.energy.estimate`."""
         return estimate(
             costs,
             self.profile,
@@ -112,6 +112,7 @@ class Deployment:
             utilization=self.utilization,
             negative_share=self.negative_share,
             graph=graph,
+            forward_pass=forward_pass,
         )
 
 
@@ -226,9 +227,11 @@ class Metrics:
     lifecycle: LifeCycleResult | None = None
 
 
-def metrics_of(graph: Graph, costs: Sequence[NodeCost], deployment: Deployment) -> Metrics:
+def metrics_of(
+    graph: Graph, costs: Sequence[NodeCost], deployment: Deployment, *, forward_pass: bool = False
+) -> Metrics:
     """Price the costs of one inference, and derive the workload, eCAL and CO2."""
-    energy = deployment.price(costs, graph)
+    energy = deployment.price(costs, graph, forward_pass=forward_pass)
     input_bits, output_bits = bits_of(graph.inputs), bits_of(graph.outputs)
     workload = estimate_workload(
         deployment.comp_res,

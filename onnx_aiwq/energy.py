@@ -149,6 +149,7 @@ def estimate(
     utilization: float = 1.0,
     negative_share: float = DEFAULT_NEGATIVE_SHARE,
     graph: Graph | None = None,
+    forward_pass: bool = False,
 ) -> EnergyEstimate:
     """Price every node and the run.
 
@@ -157,6 +158,7 @@ def estimate(
         profile: the hardware.
         graph: that the costs are of; needed for the kernels of a calibrated profile, whose plain coefficients are used
             without it.
+        forward_pass: whether the costs are those of one forward pass of the graph; they need not be compared with it.
         temperature_k: of the Landauer bound, K.
         utilization: share of its powered time that the hardware does this work, above 0 and at most 1.
         negative_share: of the inputs of a Relu, for the Landauer bound (f of AIWQ's f n i_r).
@@ -173,7 +175,7 @@ def estimate(
     if times is None:
         nodes = tuple(_node_energy(cost, profile, utilization) for cost in costs)
     else:
-        nodes = tuple(_deployed_energy(cost, times, profile, utilization) for cost in costs)
+        nodes = tuple(_deployed_energy(cost, times, profile, utilization, forward_pass) for cost in costs)
     priced = [cost for cost, node in zip(costs, nodes, strict=True) if node.joules is not None and _runs(cost)]
     sums = _sums(nodes, profile, utilization) if priced or not any(map(_runs, costs)) else None
     landauer_j = math.fsum(_bits_lost_of(cost, negative_share) * bound_per_bit_j for cost in priced)
@@ -302,14 +304,16 @@ def _node_energy(cost: NodeCost, profile: HardwareProfile, utilization: float) -
     return NodeEnergy(name, compute_j + data_j + system_j, seconds, compute_j, data_j, system_j)
 
 
-def _deployed_energy(cost: NodeCost, times: DeployedTimes, profile: HardwareProfile, utilization: float) -> NodeEnergy:
+def _deployed_energy(
+    cost: NodeCost, times: DeployedTimes, profile: HardwareProfile, utilization: float, forward_pass: bool
+) -> NodeEnergy:
     """A node at the seconds of its kernels; where its costs are not those of the forward pass, scaled to them."""
     name = cost.operator.name
     if not _runs(cost):
         return NodeEnergy(name, 0.0, 0.0, 0.0, 0.0, 0.0)
     if cost.status is Status.UNSUPPORTED or cost.counts is None or name in times.unpriced:
         return NodeEnergy(name, None, None, None, None, None)
-    forward = times.forward.get(name)
+    forward = cost if forward_pass else times.forward.get(name)
     if forward is None:  # a loss or an optimiser step, that no forward pass has
         return _node_energy(cost, profile, utilization)
     scale = 1.0 if forward is cost or forward == cost else _scale(cost, forward, profile, utilization)

@@ -7,6 +7,7 @@ every number. The energy model that reads it is in `onnx_aiwq.energy`; what a pr
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 from collections.abc import Iterator
@@ -113,15 +114,21 @@ def read_profile(path: Path) -> HardwareProfile:
         ProfileError: if the file is absent, too large, or does not validate; one line, with every wrong field.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_PROFILE_BYTES:
-            raise ProfileError(f"{path}: {size} bytes are no hardware profile (limit {MAX_PROFILE_BYTES})")
-        return HardwareProfile.model_validate_json(path.read_bytes())
+        found = path.stat()
+        if found.st_size > MAX_PROFILE_BYTES:
+            raise ProfileError(f"{path}: {found.st_size} bytes are no hardware profile (limit {MAX_PROFILE_BYTES})")
+        return _validated(path, found.st_mtime_ns, found.st_size)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ProfileError(f"{path}: cannot read the hardware profile: {reason}; `aiwq hardware` lists names") from None
     except ValidationError as error:
         raise ProfileError(f"{path}: not a valid hardware profile: {_one_line(error)}") from None
+
+
+@functools.lru_cache(maxsize=4)
+def _validated(path: Path, _modified_ns: int, _size: int) -> HardwareProfile:
+    """The profile of a file as it was at that time: whoever analyses thousands of models reads it once."""
+    return HardwareProfile.model_validate_json(path.read_bytes())
 
 
 def _one_line(error: ValidationError) -> str:

@@ -283,7 +283,7 @@ def analyze(
         level=level,
         assumptions=_level_assumptions(graph, level, step or TrainingStep()),
         deployment=described,
-        metrics=metrics_of(graph, costs, described),
+        metrics=metrics_of(graph, costs, described, forward_pass=level == "inference" and convention == "default"),
         live_activation_bytes=live_activation_bytes(graph, _shares_memory),
         count=counting,
     )

@@ -24,6 +24,7 @@ from calibrated import (
 )
 from onnx_aiwq.advise import advise
 from onnx_aiwq.calibration.composites import composite
+from onnx_aiwq.calibration.deployed_graph import deployed_graph
 from onnx_aiwq.deployed import deployed_times
 from onnx_aiwq.energy import EnergyEstimate, estimate
 from onnx_aiwq.graph import load
@@ -170,6 +171,21 @@ def test_a_level_without_optimisation_leaves_the_graph_as_it_is() -> None:
     plain = calibrated_profile(kernels=time_model(level="disabled"))
     seconds = [estimate(count_graph(graph), each, graph=graph).seconds for each in (plain, PROFILE)]
     assert seconds[0] is not None and seconds[1] is not None and seconds[0] > seconds[1]  # nothing is fused
+
+
+def test_a_graph_as_deployed_is_priced_as_it_is(tmp_path: Path) -> None:
+    """What `--as-deployed` asks for is not optimised once more: at `disabled` a Relu after a Gemm is a kernel."""
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["m"], "gemm"), helper.make_node("Relu", ["m"], ["y"], "relu")]
+    onnx.save(model(nodes, {"x": [8, 64]}, ["y"], w=np.ones((64, 64), np.float32)), tmp_path / "model.onnx")
+    found = {}
+    for level in ("disabled", "all"):
+        graph, origin = deployed_graph(tmp_path / "model.onnx", level=level)  # type: ignore[arg-type]
+        assert "as onnxruntime's optimiser writes it" in origin
+        found[level] = estimate(count_graph(graph), PROFILE, graph=graph)
+    assert [len(each.nodes) for each in found.values()] == [2, 1]
+    assert all(node.seconds for each in found.values() for node in each.nodes)
+    exported = priced(onnx.load(tmp_path / "model.onnx"))
+    assert found["all"].seconds == exported.seconds != found["disabled"].seconds
 
 
 def test_without_a_graph_the_plain_coefficients_are_used() -> None:

@@ -51,7 +51,8 @@ def deployed_graph(
         reason = "onnxruntime is not installed"
     except AiwqError as error:
         reason = str(error)
-    return lower(exported, level=level).graph, f"modelled without a runtime (level {level}): {reason}"
+    lowered = replace(lower(exported, level=level).graph, deployed=True)
+    return lowered, f"modelled without a runtime (level {level}): {reason}"
 
 
 def absent_weights(path: Path) -> str:
@@ -87,4 +88,4 @@ def _written(path: Path, exported: Graph, level: Level, provider: str) -> Graph:
             raise MeterError(f"onnxruntime cannot load it: {' '.join(str(error).split())[:300]}") from None
         shapes = {tensor.name: tensor.shape for tensor in exported.inputs if tensor.shape is not None}
         graph = load(target, shapes={name: shape for name, shape in shapes.items() if shape})
-    return replace(graph, model=replace(graph.model, path=path, size_bytes=exported.model.size_bytes))
+    return replace(graph, model=replace(graph.model, path=path, size_bytes=exported.model.size_bytes), deployed=True)

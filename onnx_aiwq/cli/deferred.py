@@ -32,7 +32,7 @@ class _Deferred(ModuleType):
             loader = self.__dict__.pop("__deferred__", None)
             if loader is not None:
                 loader.exec_module(self)
-                self.__class__ = ModuleType
+                self.__class__ = ModuleType  # type: ignore[assignment]  # it is one like any other now
         return ModuleType.__getattribute__(self, name)
 
 

@@ -60,6 +60,7 @@ class Graph:
         assumed_bindings: symbolic dimensions that nobody bound, and the value taken: where run-time data decides and
             the most that it can be is known, that; else 1.
         warnings: assumptions and contradictions that a user should know.
+        deployed: whether the operators are those that a runtime runs, its optimiser behind them.
         symbol_names: alias that formulas use -> name of the dimension, in a symbolic graph.
         request: what the graph was made from.
     """
@@ -73,6 +74,7 @@ class Graph:
     bindings: Mapping[str, int]
     assumed_bindings: Mapping[str, int]
     warnings: tuple[str, ...]
+    deployed: bool = False
     symbol_names: Mapping[str, str] = field(default_factory=dict)
     request: _Request | None = field(default=None, repr=False, compare=False)
 

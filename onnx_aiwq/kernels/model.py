@@ -12,9 +12,10 @@ data beyond the cache, a kernel does not keep the rate of its line. Far from eve
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,6 +33,9 @@ NonNegative = Annotated[float, Field(ge=0)]
 LINEAR_SHARE = 0.3
 """Weight of the linear covariance beside the Matern one, whose variance is one."""
 LEAST_SECONDS = 5e-8  # of a call; what a fit may not go below
+_AT_ONCE = 4096  # kernels whose covariance with all samples is in memory at once
+
+Features = tuple[float, ...]
 
 
 class _Frozen(BaseModel):
@@ -131,7 +135,6 @@ class TimeModel(_Frozen):
 
     def find(self, kernel: Kernel) -> KernelModel | None:
         """The model of a kernel: its kind and type, its kind, its group, any."""
-        by_key = self._by_key()
         for key in (
             (kernel.kind, kernel.dtype),
             (kernel.kind, "*"),
@@ -139,10 +142,11 @@ class TimeModel(_Frozen):
             (kernel.group, "*"),
             ("*", "*"),
         ):
-            if key in by_key:
-                return by_key[key]
+            if key in self._by_key:
+                return self._by_key[key]
         return None
 
+    @functools.cached_property
     def _by_key(self) -> dict[tuple[str, str], KernelModel]:
         return {(model.kind, model.dtype): model for model in self.kernels}
 
@@ -156,11 +160,16 @@ class Work:
         transistors: its transistor operations in one call.
         network_bytes: of all constants of the network that it runs in: what decides whether its own are still in the
             cache when it runs again.
+        moved: bytes of its run-time inputs, constants and outputs.
     """
 
     operator: Operator
     transistors: int
     network_bytes: int
+    moved: tuple[int, int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "moved", bytes_moved(self.operator))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,29 +195,32 @@ class KernelTime:
 
 def predict(model: TimeModel, works: Sequence[Work]) -> list[KernelTime | None]:
     """Seconds of one call of each operator; None where a shape is unknown or no class of the profile fits."""
-    by_key = model._by_key()
-    found: dict[tuple[str, str], list[tuple[int, Kernel]]] = {}
+    # A network repeats itself: equal kernels are timed once.
+    found: dict[tuple[str, str], dict[Features, list[tuple[int, Kernel]]]] = {}
+    entries: dict[tuple[str, str], KernelModel] = {}
     for index, work in enumerate(works):
-        kernel = _described(work)
-        entry = None if kernel is None else model.find(kernel)
-        if kernel is not None and entry is not None:
-            found.setdefault((entry.kind, entry.dtype), []).append((index, kernel))
+        described = _described(work)
+        entry = None if described is None else model.find(described[0])
+        if described is not None and entry is not None:
+            kernel, features = described
+            entries[entry.kind, entry.dtype] = entry
+            found.setdefault((entry.kind, entry.dtype), {}).setdefault(features, []).append((index, kernel))
     times: list[KernelTime | None] = [None] * len(works)
     for key, members in found.items():
-        entry = by_key[key]
-        factors = _factors(entry, [(kernel, works[index]) for index, kernel in members])
-        for (index, kernel), factor in zip(members, factors, strict=True):
-            times[index] = _time(entry, works[index], kernel, factor)
+        for factor, equal in zip(_factors(entries[key], list(members)), members.values(), strict=True):
+            for index, kernel in equal:
+                times[index] = _time(entries[key], works[index], kernel, factor)
     return times
 
 
-def _described(work: Work) -> Kernel | None:
+def _described(work: Work) -> tuple[Kernel, Features] | None:
     """The kernel of an operator; None where a shape is unknown, or the node is none that its operator allows."""
     try:
         if not is_known(work.operator):
             return None
         kernel = describe(work.operator)
-        return kernel if all(map(math.isfinite, features_of(kernel, work))) else None
+        features = features_of(kernel, work)
+        return (kernel, features) if all(map(math.isfinite, features)) else None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
@@ -224,25 +236,25 @@ def _time(entry: KernelModel, work: Work, kernel: Kernel, factor: float) -> Kern
 
 def line_parts(line: Line, work: Work) -> tuple[float, float, float]:
     """Seconds that the line gives to transistor operations, to bytes and to the call."""
-    inputs, constants, outputs = bytes_moved(work.operator)
+    inputs, constants, outputs = work.moved
     data_s = line.per_input_byte_s * inputs + line.per_constant_byte_s * constants + line.per_output_byte_s * outputs
     return line.per_to_s * work.transistors, data_s, line.call_s
 
 
-def features_of(kernel: Kernel, work: Work) -> tuple[float, ...]:
+def features_of(kernel: Kernel, work: Work) -> Features:
     """What f sees: the kernel's own features, the bytes, the transistor operations and the network's size, as log2."""
-    sizes = (*bytes_moved(work.operator), work.transistors, work.network_bytes)
+    sizes = (*work.moved, work.transistors, work.network_bytes)
     return (*kernel.features, *(math.log2(1 + size) for size in sizes))
 
 
-def _factors(entry: KernelModel, members: Sequence[tuple[Kernel, Work]]) -> list[float]:
-    """exp(f) of each member; 1 where the model is a line alone, as it is for a group."""
+def _factors(entry: KernelModel, features: Sequence[Features]) -> list[float]:
+    """exp(f) of each; 1 where the model is a line alone, as it is for a group."""
     if entry.efficiency is None:
-        return [1.0] * len(members)
+        return [1.0] * len(features)
     import numpy as np
 
-    features = np.asarray([features_of(kernel, work) for kernel, work in members])
-    return [float(factor) for factor in np.exp(efficiency_logs(entry.efficiency, features))]
+    parts = (features[start : start + _AT_ONCE] for start in range(0, len(features), _AT_ONCE))
+    return [float(factor) for part in parts for factor in np.exp(efficiency_logs(entry.efficiency, np.asarray(part)))]
 
 
 def efficiency_logs(efficiency: Efficiency, features: Array) -> Array:

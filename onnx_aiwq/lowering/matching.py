@@ -40,6 +40,8 @@ class WorkingGraph:
     versions: Mapping[str, int] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
     _made: int = 0
+    _by_type: dict[str, dict[str, Node]] = field(default_factory=dict)
+    _ordered: list[Node] | None = None  # until a node comes or goes
 
     @classmethod
     def of(cls, graph: Graph) -> WorkingGraph:
@@ -80,6 +82,8 @@ class WorkingGraph:
 
     def _insert(self, node: Node) -> None:
         self.nodes[node.name] = node
+        self._by_type.setdefault(node.op_type, {})[node.name] = node
+        self._ordered = None
         for name in node.inputs:
             if name:
                 self.readers.setdefault(name, []).append(node)
@@ -91,12 +95,15 @@ class WorkingGraph:
 
     def ordered(self) -> list[Node]:
         """All nodes in execution order."""
-        return sorted(self.nodes.values(), key=lambda node: (node.order, node.number))
+        if self._ordered is None:
+            self._ordered = sorted(self.nodes.values(), key=_position)
+        return list(self._ordered)
 
     def of_type(self, *op_types: str, domain: str = "") -> Iterator[Node]:
         """The nodes of some types in execution order; those that a pass removes meanwhile are left out."""
-        for node in self.ordered():
-            if node.is_a(*op_types, domain=domain) and self.nodes.get(node.name) is node:
+        found = (node for op_type in dict.fromkeys(op_types) for node in self._by_type.get(op_type, {}).values())
+        for node in sorted((node for node in found if node.domain == domain), key=_position):
+            if self.nodes.get(node.name) is node:
                 yield node
 
     def producer(self, name: str) -> Node | None:
@@ -225,6 +232,8 @@ class WorkingGraph:
         for node in nodes:
             if self.nodes.pop(node.name, None) is None:
                 continue
+            del self._by_type[node.op_type][node.name]
+            self._ordered = None
             for name in node.inputs:
                 if name:
                     self.readers[name].remove(node)
@@ -389,6 +398,10 @@ class WorkingGraph:
             branches=branches,
             constant=bool(outputs) and all(self.tensors[name].constant for name in outputs),
         )
+
+
+def _position(node: Node) -> tuple[float, int]:
+    return node.order, node.number
 
 
 def _versions(graph: Graph) -> dict[str, int]:

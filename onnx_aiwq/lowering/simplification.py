@@ -144,13 +144,17 @@ def _used_outputs(work: WorkingGraph, node: Node) -> tuple[bool, ...]:
 
 def join_reshapes(work: WorkingGraph) -> None:
     """Reshapes that follow one another are one Reshape."""
+    looked_at: set[str] = set()  # from their first: what begins in their middle ends as they do
     for node in work.of_type("Reshape"):
+        if node.name in looked_at:
+            continue
         chain = [node]
         while not chain[-1].attributes.get("allowzero", 0):
             following = work.only_reader(chain[-1])
             if following is None or not following.is_a("Reshape") or following.attributes.get("allowzero", 0):
                 break
             chain.append(following)
+        looked_at.update(each.name for each in chain)
         last = chain[-1]
         shape = work.shape(last.output)
         if len(chain) < 2 or shape is None:
