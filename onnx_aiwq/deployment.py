@@ -86,7 +86,11 @@ class DeploymentOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Deployment:
-    """Where and how a model runs; see `describe_deployment` for what each is made from."""
+    """Where and how a model runs; see `describe_deployment` for what each is made from.
+
+    Raises:
+        AiwqError: if a number is out of its range; the message names its option.
+    """
 
     profile: HardwareProfile
     grid: Grid
@@ -102,6 +106,15 @@ class Deployment:
     measured_seconds: float | None = None
     human: HumanTask | None = None
     lifecycle: LifeCycle | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers, each of which the metrics would take from anybody."""
+        if self.inferences is not None:
+            check_inferences(self.inferences)
+        check_shares(self.utilization, self.negative_share)
+        landauer_joules_per_bit(self.temperature_k)
+        check_data_scale(self.data_scale_bits)
+        check_measured_seconds(self.measured_seconds)
 
     def price(self, costs: Sequence[NodeCost], graph: Graph | None, *, forward_pass: bool = False) -> EnergyEstimate:
         """Joules and seconds of one inference with these costs of a graph; see `onnx_aiwq.energy.estimate`."""
@@ -167,19 +180,7 @@ def describe_deployment(
         AiwqError: if a choice is not usable; the message names its option.
     """
     profile = hardware if isinstance(hardware, HardwareProfile) else load_profile(hardware)
-    grid = resolve_grid(
-        region=None if region is None else find_region(region),
-        intensity_g_per_kwh=carbon_intensity_g_per_kwh,
-        hourly=None if carbon_profile is None else read_hourly(Path(carbon_profile)),
-        hour=hour,
-        pue=pue,
-    )
-    if inferences is not None:
-        check_inferences(inferences)
-    check_shares(utilization, negative_share)
-    landauer_joules_per_bit(temperature_k)
-    check_data_scale(data_scale_bits)
-    check_measured_seconds(measured_seconds)
+    grid = describe_grid(region, carbon_intensity_g_per_kwh, carbon_profile, hour, pue)
     return Deployment(
         profile=profile,
         grid=grid,
@@ -195,6 +196,27 @@ def describe_deployment(
         measured_seconds=measured_seconds,
         human=human,
         lifecycle=_lifecycle(lifecycle),
+    )
+
+
+def describe_grid(
+    region: str | None,
+    carbon_intensity_g_per_kwh: float | None,
+    carbon_profile: str | os.PathLike[str] | None,
+    hour: int | None,
+    pue: float | None,
+) -> Grid:
+    """The electricity of a deployment; see `describe_deployment`.
+
+    Raises:
+        AiwqError: if a choice is not usable; the message names its option.
+    """
+    return resolve_grid(
+        region=None if region is None else find_region(region),
+        intensity_g_per_kwh=carbon_intensity_g_per_kwh,
+        hourly=None if carbon_profile is None else read_hourly(Path(carbon_profile)),
+        hour=hour,
+        pue=pue,
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -19,14 +18,9 @@ from onnx_aiwq.calibration import weights
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.lowering import Level
 from onnx_aiwq.vocabulary import Operator
+from runtime import write_optimised
 
 MODELS = Path(__file__).parents[1] / "models"
-LEVELS: dict[Level, Any] = {
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
-
 # Attributes that decide work and layout; others (epsilon, allowzero, stash_type) do not.
 _MAIN = (
     "activation",
@@ -56,15 +50,8 @@ Signature = tuple[Any, ...]
 def optimised(model: onnx.ModelProto | bytes, level: Level, folder: Path, bind: Mapping[str, int]) -> bytes:
     """The model that onnxruntime runs at a level, as a file without its large weights."""
     target = folder / f"{level}.onnx"
-    options = ort.SessionOptions()
-    options.graph_optimization_level = LEVELS[level]
-    options.optimized_model_filepath = str(target)
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    for name, size in bind.items():
-        options.add_free_dimension_override_by_name(name, size)
     data = model if isinstance(model, bytes) else model.SerializeToString()
-    ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    write_optimised(data, target, level, bind)
     written = onnx.load(target)
     target.unlink()
     return bytes(_skeleton_module().strip_weights(written, "absent").SerializeToString())

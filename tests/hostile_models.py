@@ -6,12 +6,12 @@ What is damaged at random stands in `test_bad_input.py` and in `fuzz/`; here is 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
+
+from model_parts import value
 
 FLOAT, INT64, BOOL, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING
 MEGABYTE = 1 << 20
@@ -43,38 +43,6 @@ HOSTILE_TEXTS = {
     "carriage": "good\rbad",
     "private and unassigned": "\ue000\U0010ffff\U000e0041\U000e007f",
 }
-
-
-def node(op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(op_type, inputs, outputs, **attributes)
-
-
-def value(name: str, dims: Sequence[Any] | None = (2, 3), kind: int = FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, dims)
-
-
-def constant(name: str, elements: Any) -> TensorProto:
-    return numpy_helper.from_array(np.asarray(elements), name)
-
-
-def body(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> onnx.GraphProto:
-    untyped = [[onnx.ValueInfoProto(name=name) for name in names] for names in (inputs, outputs)]
-    return helper.make_graph(nodes, "body", *untyped)
-
-
-def model(
-    nodes: Sequence[onnx.NodeProto],
-    constants: Sequence[TensorProto] = (),
-    inputs: Sequence[onnx.ValueInfoProto] | None = None,
-    functions: Sequence[onnx.FunctionProto] = (),
-    output: str = "y",
-    opset: int = 21,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes, "g", [value("x")] if inputs is None else inputs, [onnx.ValueInfoProto(name=output)], constants
-    )
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)]
-    return helper.make_model(graph, opset_imports=imports, functions=functions)
 
 
 def field(number: int, content: bytes) -> bytes:

@@ -9,20 +9,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, helper
 
-from hostile_models import (
-    BOOL,
-    FLOAT,
-    HOSTILE_TEXTS,
-    MEGABYTE,
-    body,
-    constant,
-    field,
-    model,
-    node,
-    register_all,
-    value,
-    varint,
-)
+from hostile_models import BOOL, FLOAT, HOSTILE_TEXTS, MEGABYTE, field, register_all, varint
+from model_parts import body, constant, model, node, value
 
 # --- the wire format
 

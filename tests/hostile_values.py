@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from hostile_models import STRING, body, constant, hostile, model, node, register_all, value
+from hostile_models import STRING, hostile, register_all
+from model_parts import body, constant, model, node, value
 
 # --- dimensions and numbers
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, quantize_dynamic, quantize_static
@@ -25,17 +24,12 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.transformers.optimizer import optimize_model
 
-from runtime import Seen
+from runtime import LEVELS, Seen, write_optimised
 
 Feeds = Mapping[str, NDArray[Any]]
 
 BLOCKED = "com.microsoft.nchwc"
 CONTRIB = "com.microsoft"
-LEVELS = {
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
 
 
 def make(source: Path, target: Path, steps: Sequence[str], feeds: Feeds, fixed: Mapping[str, int]) -> None:
@@ -62,7 +56,7 @@ def _step(source: Path, target: Path, step: str, feeds: Feeds, fixed: Mapping[st
     logging.getLogger().setLevel(logging.ERROR)  # advice that does not matter here
     try:
         if step in LEVELS:
-            _optimise(source, target, step, fixed)
+            write_optimised(str(source), target, step, fixed, threads=2)
         elif step == "fused":
             kind = next(name for name in ("bert", "gpt2", "vit") if name in source.name)
             fused = optimize_model(str(source), model_type=kind, num_heads=12, hidden_size=768, opt_level=0)
@@ -80,17 +74,6 @@ def _step(source: Path, target: Path, step: str, feeds: Feeds, fixed: Mapping[st
             raise ValueError(f"unknown step {step!r}")
     finally:
         logging.getLogger().setLevel(level)
-
-
-def _optimise(source: Path, target: Path, level: str, fixed: Mapping[str, int]) -> None:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = LEVELS[level]
-    options.optimized_model_filepath = str(target)
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 2
-    for name, size in fixed.items():
-        options.add_free_dimension_override_by_name(name, size)
-    ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
 
 class _Samples(CalibrationDataReader):  # type: ignore[misc]

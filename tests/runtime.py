@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+LEVELS = {
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
 SMALL_ELEMENTS = 4096  # elements are kept of tensors that are no larger than this
 
 
@@ -23,6 +29,26 @@ class Seen(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     elements: NDArray[Any] | None
+
+
+def write_optimised(model: bytes | str, target: Path, level: str, fixed: Mapping[str, int], threads: int = 1) -> None:
+    """Write the graph that onnxruntime's optimiser makes of a model (its bytes or file) at one of `LEVELS`.
+
+    Args:
+        model: with weights.
+        target: the file to write.
+        level: of optimisation.
+        fixed: sizes of symbolic dimensions.
+        threads: of the session, which decide nothing about the graph.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[level]
+    options.optimized_model_filepath = str(target)
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    for name, size in fixed.items():
+        options.add_free_dimension_override_by_name(name, size)
+    ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def run_all_tensors(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Seen]:

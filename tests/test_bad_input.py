@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from model_parts import body, constant, model, node, value
 from onnx_aiwq.errors import AiwqError, ModelError, ShapeError, UnreadableError
 from onnx_aiwq.graph import load, walk
 from onnx_aiwq.operations.counting import count_graph
@@ -27,39 +28,9 @@ NEXT_STEP = re.compile(
 )
 
 
-def node(op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(op_type, inputs, outputs, **attributes)
-
-
-def value(name: str, dims: Sequence[Any] | None = (2, 3), kind: int = FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, dims)
-
-
-def constant(name: str, elements: Any) -> TensorProto:
-    return numpy_helper.from_array(np.asarray(elements), name)
-
-
-def body(nodes: Sequence[onnx.NodeProto], inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> onnx.GraphProto:
-    untyped = [[onnx.ValueInfoProto(name=name) for name in names] for names in (inputs, outputs)]
-    return helper.make_graph(nodes, "body", *untyped)
-
-
 def function(name: str, nodes: Sequence[onnx.NodeProto], domain: str = "local") -> onnx.FunctionProto:
     imports = [helper.make_opsetid("", 21), helper.make_opsetid(domain, 1)]
     return helper.make_function(domain, name, ["a"], ["b"], nodes, imports)
-
-
-def model(
-    nodes: Sequence[onnx.NodeProto],
-    constants: Sequence[TensorProto] = (),
-    inputs: Sequence[onnx.ValueInfoProto] | None = None,
-    functions: Sequence[onnx.FunctionProto] = (),
-    opset: int = 21,
-) -> onnx.ModelProto:
-    outputs = [onnx.ValueInfoProto(name="y")]
-    graph = helper.make_graph(nodes, "g", [value("x")] if inputs is None else inputs, outputs, initializer=constants)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("local", 1)]
-    return helper.make_model(graph, opset_imports=imports, functions=functions)
 
 
 def refused(source: Any, error: type[AiwqError], *fragments: str, **options: Any) -> str:

@@ -9,8 +9,9 @@ import networkx as nx
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from model_parts import constant, node, value
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.operations.counting import Status, count_graph
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
@@ -18,18 +19,6 @@ from runtime import run_all_tensors
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 OPSET = 21
-
-
-def node(op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(op_type, inputs, outputs, **attributes)
-
-
-def value(name: str, dims: Sequence[Any] | None = (2, 3), kind: int = FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, dims)
-
-
-def constant(name: str, elements: Any) -> TensorProto:
-    return numpy_helper.from_array(np.asarray(elements), name)
 
 
 def body(

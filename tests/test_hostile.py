@@ -22,7 +22,8 @@ from onnx import TensorProto, helper
 import hostile_models
 import hostile_structures
 import hostile_values
-from hostile_models import HOSTILE, HOSTILE_TEXTS, MEGABYTE, chain, initializers, node, value
+from hostile_models import HOSTILE, HOSTILE_TEXTS, MEGABYTE, chain, initializers
+from model_parts import node, value
 from mutations import mutate
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.report import analyze

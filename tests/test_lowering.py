@@ -12,10 +12,11 @@ import pytest
 from numpy.random import Generator, default_rng
 from onnx import NodeProto, helper
 
-from deployed import LEVELS, MODELS, materialised, optimised, signatures, small_model
+from deployed import MODELS, materialised, optimised, signatures, small_model
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.lowering import Level, lower
 from onnx_aiwq.operations.counting import count_graph
+from runtime import LEVELS
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 TEXT, IMAGE = {"batch": 1, "sequence": 16}, {"batch": 1}

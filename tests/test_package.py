@@ -72,13 +72,22 @@ def test_file_is_inside_the_installed_package(name: str) -> None:
     assert inside.read_bytes() == (ROOT / "onnx_aiwq" / name).read_bytes()
 
 
-def test_every_file_of_the_sources_is_inside_the_installed_package() -> None:
-    def files(folder: Path) -> set[str]:
-        found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-        return {path.as_posix() for path in found if "__pycache__" not in path.parts}
+def test_the_installed_package_is_the_sources_and_the_profiles_and_nothing_else() -> None:
+    """Of each shipped calibration a user needs the profile alone; a checkout has it beside the package."""
 
-    assert files(ROOT / "onnx_aiwq") == files(PACKAGE)
-    assert files(PACKAGE) >= set(FILES)
+    def files(folder: Path) -> dict[str, bytes]:
+        found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+        return {name.as_posix(): path.read_bytes() for name, path in found.items() if "__pycache__" not in name.parts}
+
+    expected = files(ROOT / "onnx_aiwq")
+    if PACKAGE.resolve() != (ROOT / "onnx_aiwq").resolve():
+        profiles = sorted((ROOT / "calibration").glob("*/profile.json"))
+        assert len(profiles) == sum(path.is_dir() for path in (ROOT / "calibration").iterdir()) > 0
+        expected |= {f"calibration_data/{path.parent.name}/profile.json": path.read_bytes() for path in profiles}
+    installed = files(PACKAGE)
+    assert installed.keys() == expected.keys()
+    assert [name for name, content in installed.items() if content != expected[name]] == []
+    assert installed.keys() >= set(FILES)
 
 
 def test_the_command_is_installed() -> None:

@@ -83,15 +83,6 @@ def build_profile(
         ProfileError: if the samples cannot be fitted.
     """
     assessment = assess(observations, seed=seed, progress=progress)
-    kernels = TimeModel(
-        level=runtime.level,
-        block=block,
-        reference_s=observations.reference_s,
-        seconds_per_run=overhead.seconds_per_run,
-        common_log_error=assessment.common_log_error,
-        widening=assessment.widening,
-        kernels=assessment.kernels,
-    )
     seconds_per_byte, rates = plain_coefficients(observations.nodes)
     profile = HardwareProfile(
         schema="onnx_aiwq.profile/1",
@@ -101,10 +92,7 @@ def build_profile(
         provider=runtime.provider,
         source=power.source,
         threads=runtime.threads,
-        coefficients=tuple(
-            Coefficient(family=family, dtype=dtype, seconds_per_to=rate, joules_per_to=rate * power.dynamic_watts)
-            for (family, dtype), rate in sorted(rates.items())
-        ),
+        coefficients=_coefficients(rates, power),
         seconds_per_byte=seconds_per_byte,
         joules_per_bit=seconds_per_byte * power.dynamic_watts / BITS_PER_BYTE,
         static_watts=power.static_watts,
@@ -114,13 +102,28 @@ def build_profile(
         seconds_per_run=overhead.seconds_per_run,
         interval=plain_interval(observations, rates, seconds_per_byte, overhead, power),
         covariance=_covariance(assessment),
-        kernels=kernels,
+        kernels=TimeModel(
+            level=runtime.level,
+            block=block,
+            reference_s=observations.reference_s,
+            seconds_per_run=overhead.seconds_per_run,
+            common_log_error=assessment.common_log_error,
+            widening=assessment.widening,
+            kernels=assessment.kernels,
+        ),
         comp_res=identity.comp_res,
         embodied=identity.embodied,
         provenance={**identity.provenance, "joules": power.basis, "scope": power.scope},
         validation=validation_entries(assessment),
     )
     return profile, assessment
+
+
+def _coefficients(rates: Mapping[tuple[str, str], float], power: Power) -> tuple[Coefficient, ...]:
+    return tuple(
+        Coefficient(family=family, dtype=dtype, seconds_per_to=rate, joules_per_to=rate * power.dynamic_watts)
+        for (family, dtype), rate in sorted(rates.items())
+    )
 
 
 def plain_coefficients(nodes: Sequence[Observation]) -> tuple[float, dict[tuple[str, str], float]]:

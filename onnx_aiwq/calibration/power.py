@@ -14,7 +14,7 @@ from onnx_aiwq.calibration.running import Runtime, feeds_for, open_session
 from onnx_aiwq.errors import MeterError
 
 if TYPE_CHECKING:
-    from onnx_aiwq.calibration.session import State
+    from onnx_aiwq.calibration.stored import State
 
 
 def idle_window(meter: Meter) -> tuple[float, float]:

@@ -1,19 +1,15 @@
-"""A calibration as it runs: what it was asked for, what it has done, and how it goes on after an interruption."""
+"""A calibration as it runs: it begins or goes on in a folder, takes samples, and ends in a profile."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import onnxruntime as ort
 
 from onnx_aiwq.calibration.building import Identity, build_profile
 from onnx_aiwq.calibration.composites import plan_of
@@ -22,23 +18,23 @@ from onnx_aiwq.calibration.machine import describe_machine
 from onnx_aiwq.calibration.meters import Meter
 from onnx_aiwq.calibration.meters.power_model import PowerModelMeter
 from onnx_aiwq.calibration.power import energy_window, idle_window, power_of
-from onnx_aiwq.calibration.running import (
-    CallOverhead,
-    Level,
-    Reference,
-    Runtime,
-    call_overhead,
-    drift,
+from onnx_aiwq.calibration.running import Reference, call_overhead, drift
+from onnx_aiwq.calibration.sampling import Sample, append_samples, composite_name, read_samples, take_samples
+from onnx_aiwq.calibration.stored import (
+    PROFILE,
+    SAMPLES,
+    SETTINGS,
+    Settings,
+    State,
+    default_id,
+    drop_unfinished,
+    finished,
+    read_state,
 )
-from onnx_aiwq.calibration.sampling import COLUMNS, Sample, append_samples, composite_name, read_samples, take_samples
-from onnx_aiwq.errors import MeterError, PolicyError, ProfileError
+from onnx_aiwq.errors import PolicyError, ProfileError
 from onnx_aiwq.files import write_whole
 from onnx_aiwq.hardware_profile import CompResFigures, Embodied, HardwareProfile, slug
-from onnx_aiwq.profiles import this_machine, user_profile_folder
 
-SAMPLES = "samples.csv"
-SETTINGS = "calibration.json"
-PROFILE = "profile.json"
 NOISY = 1.10
 """Drift of the reference kernel above which a machine is called noisy: it is slower at times by more than this."""
 FIT_SHARE = 0.2  # of the budget that the fit takes
@@ -47,100 +43,6 @@ DEFAULT_MINUTES = 5.0
 _WINDOWS = 12  # composites whose energy a meter measures
 _LATE_WINDOWS = 4  # where no composite is left to be sampled
 _FEWEST = 12  # composites that a fit needs
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a calibration measures; two runs with other settings are not joined.
-
-    Attributes:
-        provider: onnxruntime execution provider.
-        threads: within an operator.
-        level: of graph optimisation.
-        seed: of the first composite.
-        runtime: version of onnxruntime.
-        machine: this machine.
-    """
-
-    provider: str
-    threads: int
-    level: Level
-    seed: int
-    runtime: str
-    machine: str
-
-    @property
-    def as_runtime(self) -> Runtime:
-        """How onnxruntime runs."""
-        return Runtime(self.provider, self.threads, self.level)
-
-
-@dataclass
-class State:
-    """What a folder holds of a calibration beyond its samples.
-
-    Attributes:
-        settings: of the run.
-        overhead: of calls, measured first.
-        drift: of the reference kernel, so far.
-        windows: of work whose energy a meter measured: (joules, seconds).
-        idle: measured idle windows likewise.
-    """
-
-    settings: Settings
-    overhead: CallOverhead
-    drift: float = 1.0
-    windows: tuple[tuple[float, float], ...] = ()
-    idle: tuple[tuple[float, float], ...] = ()
-
-    def to_json(self) -> str:
-        """The text of `SETTINGS`."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
-
-def settings_of(provider: str, threads: int, level: Level, seed: int) -> Settings:
-    """Settings for this machine.
-
-    Raises:
-        MeterError: if onnxruntime does not offer the provider, or times its nodes asynchronously.
-    """
-    available = ort.get_available_providers()
-    if provider not in available:
-        raise MeterError(
-            f"onnxruntime {ort.__version__} does not offer {provider}; it offers {', '.join(available)}; "
-            "`aiwq doctor` says what to install"
-        )
-    if provider != "CPUExecutionProvider":
-        raise MeterError(
-            f"{provider}: calibration times every node with onnxruntime's profiler, which sees when such a provider "
-            "starts a kernel, not when it ends; only CPUExecutionProvider can be calibrated"
-        )
-    return Settings(provider, threads, level, seed, ort.__version__, this_machine())
-
-
-def new_folder(output: Path | None, settings: Settings, identifier: str | None) -> Path:
-    """The folder of a calibration: given, else a free one among the user's profiles.
-
-    Raises:
-        ProfileError: if a profile is there already; none is ever overwritten.
-    """
-    if output is not None:
-        if (output / PROFILE).exists():
-            raise ProfileError(f"{output / PROFILE} exists and is never overwritten; give another --output")
-        return output
-    base = identifier or default_id(settings)
-    folder = user_profile_folder() / base
-    number = 2
-    while (folder / PROFILE).exists():
-        folder = user_profile_folder() / f"{base}-{number}"
-        number += 1
-    return folder
-
-
-def default_id(settings: Settings) -> str:
-    """Processor and threads, as an id."""
-    processor = describe_machine().get("processor", "cpu")
-    return slug(f"{processor} {settings.threads} thread{'s' if settings.threads > 1 else ''}")[:90].strip("-")
 
 
 def begin(folder: Path, settings: Settings, *, resume: bool) -> tuple[State, Reference]:
@@ -169,55 +71,6 @@ def begin(folder: Path, settings: Settings, *, resume: bool) -> tuple[State, Ref
         raise PolicyError(f"{folder} was begun with other settings ({'; '.join(differing)}); give another --output")
     drop_unfinished(folder / SAMPLES)
     return state, reference
-
-
-def read_state(folder: Path) -> State:
-    """What `SETTINGS` of a folder says.
-
-    Raises:
-        ProfileError: if it is absent or not whole.
-    """
-    path = folder / SETTINGS
-    try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return State(
-            settings=Settings(**raw["settings"]),
-            overhead=CallOverhead(**raw["overhead"]),
-            drift=float(raw["drift"]),
-            windows=tuple((float(j), float(s)) for j, s in raw["windows"]),
-            idle=tuple((float(j), float(s)) for j, s in raw["idle"]),
-        )
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot read the calibration: {error.strerror}; give its folder") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ProfileError(f"{path}: not the settings of a calibration ({type(error).__name__}: {error})") from None
-
-
-def drop_unfinished(path: Path) -> None:
-    """Take the rows of a composite that has no whole row off the end: the process was killed while it wrote them."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    if not "".join(lines[:1]).endswith("\n"):  # killed before the first composite was down
-        path.unlink()
-        return
-    kept = len(lines)
-    while kept > 1 and not _is_whole(lines[kept - 1]):
-        kept -= 1
-    if kept < len(lines):
-        write_whole(path, "".join(lines[:kept]))
-
-
-def _is_whole(line: str) -> bool:
-    if not line.endswith("\n"):
-        return False
-    row = next(csv.reader(io.StringIO(line)), [])
-    return len(row) == len(COLUMNS) and row[1] == ""
-
-
-def finished(path: Path) -> set[str]:
-    """Names of the composites of a samples file."""
-    return {sample.composite for sample in read_samples(path) if sample.operator is None} if path.exists() else set()
 
 
 def sample(

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -188,24 +189,18 @@ def _network(
     per_node: bool,
 ) -> NetworkResult:
     network = prepare(candidate)
-    exported, model, feeds = network.graph, network.model, network.feeds
-    kernels = _kernels(profile)
-    session = _running(candidate, model, runtime, feeds)
-    rounds = [time_runs(session, feeds, reference, least=5, most=80, budget_s=_ROUND_S) for _ in range(_ROUNDS)]
-    relative = sorted(each.seconds / each.reference_s for each in rounds)
-    measured_j = None if meter is None else _joules(session, feeds, meter)
-    del session
-    shapes = {name: array.shape for name, array in feeds.items()}
-    costs = count_graph(exported, weigh=transistor_operations)
-    predicted = estimate(costs, profile, graph=exported)
+    model, feeds, kernels = network.model, network.feeds, _kernels(profile)
+    measured = _measured(candidate, model, runtime, feeds, reference, meter)
+    costs = count_graph(network.graph, weigh=transistor_operations)
+    predicted = estimate(costs, profile, graph=network.graph)
     if predicted.seconds is None or predicted.joules is None:
         raise ModelError(f"{candidate.path}: no operator of it has a price")
-    written = load(deployed_model(model, runtime), shapes=shapes)
+    written = load(deployed_model(model, runtime), shapes={name: array.shape for name, array in feeds.items()})
     counted = [cost.counts for cost in costs if cost.counts is not None]
     return NetworkResult(
         name=candidate.name,
-        measured_s=relative[len(relative) // 2] * kernels.reference_s,
-        spread=relative[-1] / relative[0],
+        measured_s=measured.relative * kernels.reference_s,
+        spread=measured.spread,
         predicted_s=predicted.seconds,
         low_s=predicted.seconds_low or 0.0,
         high_s=predicted.seconds_high or math.inf,
@@ -213,7 +208,7 @@ def _network(
         macs=sum(counts.macs for counts in counted),
         transistor_operations=sum(transistor_operations(counts) for counts in counted),
         moved_bytes=sum((cost.bytes_read or 0) + (cost.bytes_written or 0) for cost in costs),
-        measured_j=measured_j,
+        measured_j=measured.joules,
         predicted_j=predicted.joules,
         kernels=_by_kind(candidate.name, model, runtime, reference, feeds, kernels) if per_node else (),
         bindings=candidate.bindings,
@@ -223,6 +218,29 @@ def _network(
         notes=predicted.notes,
         path=str(candidate.path),
     )
+
+
+class _Measured(NamedTuple):
+    """Runs of one network: seconds over those of the reference kernel, largest over smallest round, joules."""
+
+    relative: float
+    spread: float
+    joules: float | None
+
+
+def _measured(
+    candidate: Candidate,
+    model: onnx.ModelProto,
+    runtime: Runtime,
+    feeds: Feeds,
+    reference: Reference,
+    meter: Meter | None,
+) -> _Measured:
+    session = _running(candidate, model, runtime, feeds)
+    rounds = [time_runs(session, feeds, reference, least=5, most=80, budget_s=_ROUND_S) for _ in range(_ROUNDS)]
+    relative = sorted(each.seconds / each.reference_s for each in rounds)
+    joules = None if meter is None else _joules(session, feeds, meter)
+    return _Measured(relative[len(relative) // 2], relative[-1] / relative[0], joules)
 
 
 def _running(candidate: Candidate, model: onnx.ModelProto, runtime: Runtime, feeds: Feeds) -> ort.InferenceSession:

@@ -20,7 +20,7 @@ from onnx_aiwq.cli.deferred import defer_symbolic_arithmetic
 from onnx_aiwq.cli.doctor import doctor
 from onnx_aiwq.cli.fleet import fleet
 from onnx_aiwq.cli.gate import gate
-from onnx_aiwq.cli.groups import grouped
+from onnx_aiwq.cli.groups import SectionedCommand, grouped
 from onnx_aiwq.cli.lifecycle import lifecycle
 from onnx_aiwq.cli.limits import limited
 from onnx_aiwq.cli.listing import hardware, regions, rules
@@ -38,9 +38,9 @@ app = typer.Typer(
 )
 
 for bounded in (analyze, compare, gate, baseline):
-    app.command()(limited(grouped(bounded)))
+    app.command(cls=SectionedCommand)(limited(grouped(bounded)))
 for command in (advise, lifecycle, calibrate, validate, hardware, regions, rules, doctor, reproduce):
-    app.command()(grouped(command))
+    app.command(cls=SectionedCommand)(grouped(command))
 app.add_typer(fleet, name="fleet")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
@@ -12,12 +12,10 @@ from onnx_aiwq.cli import options as opt
 from onnx_aiwq.cli.streams import line_width, shown_progress, warn, write
 
 
-def advise(
-    model: opt.Model,
-    counting: opt.Counting,
-    grid: opt.Grid,
-    deployment: opt.Deployment,
-    hardware: opt.Hardware = None,
+@dataclass(frozen=True)
+class Moves:
+    """Where the model could go."""
+
     try_hardware: Annotated[
         list[str] | None,
         typer.Option(
@@ -26,16 +24,22 @@ def advise(
             help="Profile to move to; repeatable.",
             autocompletion=completion.hardware,
         ),
-    ] = None,
+    ] = None
     try_region: Annotated[
         list[str] | None,
         typer.Option(
-            "--try-region",
-            metavar="CODE",
-            help="Region to move to; repeatable.",
-            autocompletion=completion.regions,
+            "--try-region", metavar="CODE", help="Region to move to; repeatable.", autocompletion=completion.regions
         ),
-    ] = None,
+    ] = None
+
+
+def advise(
+    model: opt.Model,
+    counting: opt.Counting,
+    grid: opt.Grid,
+    deployment: opt.Deployment,
+    moves: Moves,
+    hardware: opt.Hardware = None,
     strict: opt.Strict = False,
     form: opt.Format = "table",
     output: opt.Output = None,
@@ -52,8 +56,8 @@ def advise(
     with shown_progress() as progress:
         document = advice.advise(
             model,
-            try_hardware=try_hardware or (),
-            try_regions=try_region or (),
+            try_hardware=moves.try_hardware or (),
+            try_regions=moves.try_region or (),
             bind=options.bind,
             shapes=options.shapes,
             hardware=options.hardware,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnx_aiwq.cli import completion
 from onnx_aiwq.cli import options as opt
+from onnx_aiwq.cli.metric_options import Unit, Workload
 from onnx_aiwq.cli.streams import is_terminal, line_width, shown_progress, table_width, use_colour, warn, write
 from onnx_aiwq.errors import PolicyError, ShapeError
 
@@ -31,22 +31,12 @@ class View:
 
     by: Annotated[
         str | None,
-        typer.Option(
-            "--by",
-            metavar="|".join(_BY),
-            help="What a row of the table, Markdown or CSV is.",
-            autocompletion=completion.among(_BY),
-        ),
+        opt.one_of("--by", _BY, "What a row of the table, Markdown or CSV is."),
     ] = None
     top: Annotated[int | None, typer.Option("--top", metavar="N", help="The N costliest rows; the rest as one.")] = None
     plot: Annotated[
         str | None,
-        typer.Option(
-            "--plot",
-            metavar="|".join(_PLOTS),
-            help="What --format svg or png draws.",
-            autocompletion=completion.among(_PLOTS),
-        ),
+        opt.one_of("--plot", _PLOTS, "What --format svg or png draws."),
     ] = None
     sweep: Annotated[
         str | None,
@@ -60,17 +50,16 @@ def analyze(
     training: opt.Training,
     grid: opt.Grid,
     deployment: opt.Deployment,
-    unit: opt.Unit,
-    workload: opt.Workload,
+    unit: Unit,
+    workload: Workload,
     view: View,
     hardware: opt.Hardware = None,
     as_deployed: Annotated[
         str | None,
-        typer.Option(
+        opt.one_of(
             "--as-deployed",
-            metavar="|".join(opt.OPTIMISATION_LEVELS),
-            help="The graph that onnxruntime's optimiser makes at this level, instead of the exported one.",
-            autocompletion=completion.among(opt.OPTIMISATION_LEVELS),
+            opt.OPTIMISATION_LEVELS,
+            "The graph that onnxruntime's optimiser makes at this level, instead of the exported one.",
         ),
     ] = None,
     strict: opt.Strict = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,33 @@ if TYPE_CHECKING:
     from onnx_aiwq.comparison import Comparison
     from onnx_aiwq.hardware_profile import HardwareProfile
 
+_BY = ("operator", "node")
 _PLOTS = ("pareto",)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What of the rows is shown."""
+
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="CONDITION", help="As 'seconds < 20 ms and peak_memory < 200 MB'."),
+    ] = None
+    minimise: Annotated[
+        str | None,
+        typer.Option(
+            "--minimise",
+            "--minimize",
+            metavar="METRIC",
+            help="Name the best row that meets --where.",
+            autocompletion=completion.metrics,
+        ),
+    ] = None
+    pareto: Annotated[
+        str, typer.Option("--pareto", metavar="METRIC,METRIC", help="Mark the rows that no other beats in both.")
+    ] = "energy,seconds"
+    by: Annotated[str | None, opt.one_of("--by", _BY, "What differs between two rows.")] = None
+    plot: Annotated[str | None, opt.one_of("--plot", _PLOTS, "What --format svg or png draws.")] = None
 
 
 def compare(
@@ -28,6 +55,7 @@ def compare(
     training: opt.Training,
     grid: opt.Grid,
     deployment: opt.Deployment,
+    ranking: Ranking,
     hardware: Annotated[
         list[str] | None,
         typer.Option(
@@ -36,35 +64,6 @@ def compare(
             help="Hardware profile; repeatable: one row for each.",
             autocompletion=completion.hardware,
         ),
-    ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option("--where", metavar="CONDITION", help="As 'seconds < 20 ms and peak_memory < 200 MB'."),
-    ] = None,
-    minimise: Annotated[
-        str | None,
-        typer.Option(
-            "--minimise",
-            "--minimize",
-            metavar="METRIC",
-            help="Name the best row that meets --where.",
-            autocompletion=completion.metrics,
-        ),
-    ] = None,
-    pareto: Annotated[
-        str, typer.Option("--pareto", metavar="METRIC,METRIC", help="Mark the rows that no other beats in both.")
-    ] = "energy,seconds",
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by",
-            metavar="operator|node",
-            help="What differs between two rows.",
-            autocompletion=completion.among(("operator", "node")),
-        ),
-    ] = None,
-    plot: Annotated[
-        str | None, typer.Option("--plot", metavar="|".join(_PLOTS), help="What --format svg or png draws.")
     ] = None,
     strict: opt.Strict = False,
     show_config: opt.ShowConfig = False,
@@ -76,7 +75,7 @@ def compare(
     from onnx_aiwq.settings import configurations, merged
 
     opt.choose("--format", form, (*opt.PAGE_FORMATS, *opt.PICTURE_FORMATS))
-    check_plot(plot, form, output, _PLOTS)
+    check_plot(ranking.plot, form, output, _PLOTS)
     options, origins = merged(opt.run_options(counting, grid, deployment, training), configurations())
     chosen: list[str | HardwareProfile | None] = [*hardware] if hardware else [options.hardware]
     if show_config:
@@ -88,16 +87,16 @@ def compare(
         found = comparison.compare(
             models,
             hardware=chosen,
-            pareto=pareto.split(","),
-            where=where,
-            minimise=minimise,
-            by=by,
+            pareto=ranking.pareto.split(","),
+            where=ranking.where,
+            minimise=ranking.minimise,
+            by=ranking.by,
             strict=strict,
             progress=progress,
             **options.keywords(),
         )
         progress("writing the comparison")
-        text = _rendered(found, plot, form, output)
+        text = _rendered(found, ranking.plot, form, output)
     write(text, output)
     warn(found.warnings)
 

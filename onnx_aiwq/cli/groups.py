@@ -3,7 +3,8 @@
     @grouped
     def analyze(model: Model, grid: Grid, form: Format = "table") -> None: ...
 
-has the options of `Grid` on the command line as if each were a parameter, and gets them as one value.
+has the options of `Grid` on the command line as if each were a parameter, and gets them as one value. The help of a
+`SectionedCommand` lists them under the first line of the docstring of `Grid`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
+import typer
+from typer.core import TyperCommand
+
 Result = TypeVar("Result")
+_OTHERS = "Options"
 
 
 def grouped(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -25,12 +30,14 @@ def grouped(function: Callable[..., Result]) -> Callable[..., Result]:
     """
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, type[Any]] = {}
+    headings: dict[str, str] = {}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         kind = hints[parameter.name]
         if isinstance(kind, type) and is_dataclass(kind):
             groups[parameter.name] = kind
             parameters += _parameters_of(kind)
+            headings |= dict.fromkeys((field.name for field in fields(kind)), _heading(kind))
         else:
             parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
     names = [parameter.name for parameter in parameters]
@@ -44,6 +51,7 @@ def grouped(function: Callable[..., Result]) -> Callable[..., Result]:
             given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
         return function(**given)
 
+    command.headings = headings  # type: ignore[attr-defined]
     # Typer reads both.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -60,3 +68,31 @@ def _parameters_of(kind: type[Any]) -> Iterator[inspect.Parameter]:
 
 def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+def _heading(kind: type[Any]) -> str:
+    return (inspect.getdoc(kind) or _OTHERS).splitlines()[0].rstrip(".")
+
+
+class SectionedCommand(TyperCommand):
+    """A command whose help has a section for each group of options; what belongs to none comes last."""
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]
+        """Write the sections: Typer's formatter is of a library that it keeps to itself."""
+        headings: dict[str, str] = getattr(self.callback, "headings", {})
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        others: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            if parameter.param_type_name == "argument":
+                sections["Arguments"].append(record)
+            elif parameter.name in headings:
+                sections.setdefault(headings[parameter.name], []).append(record)
+            else:
+                others.append(record)
+        for heading, records in {**sections, _OTHERS: others}.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onnx_aiwq.cli import options as opt
+from onnx_aiwq.cli.metric_options import Unit
 from onnx_aiwq.cli.streams import line_width, shown_progress, warn, write
 from onnx_aiwq.errors import PolicyError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def lifecycle(
     grid: opt.Grid,
-    unit: opt.Unit,
+    unit: Unit,
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="TOML file of the life cycle.")] = None,
     example: Annotated[bool, typer.Option("--example", help="Print a commented life cycle file and exit.")] = False,
     utilization: Annotated[
@@ -64,19 +65,11 @@ def lifecycle(
 
 def _grid(given: opt.Grid) -> Grid | None:
     """The electricity; None where nothing of it was asked for, and then there are no grams."""
-    from onnx_aiwq.metrics.carbon import resolve_grid
-    from onnx_aiwq.metrics.hourly import read_hourly
-    from onnx_aiwq.metrics.regions import find_region
+    from onnx_aiwq.deployment import describe_grid
 
     if given == opt.Grid():
         return None
-    return resolve_grid(
-        region=None if given.region is None else find_region(given.region),
-        intensity_g_per_kwh=given.carbon_intensity,
-        hourly=None if given.carbon_profile is None else read_hourly(given.carbon_profile),
-        hour=given.hour,
-        pue=given.pue,
-    )
+    return describe_grid(given.region, given.carbon_intensity, given.carbon_profile, given.hour, given.pue)
 
 
 def _document(

@@ -5,6 +5,7 @@ None stands for what was not given: then the project's configuration decides, th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onnx_aiwq.cli import completion
-from onnx_aiwq.cli.parsing import UNITS, parse_bindings, parse_shapes, per_unit
 from onnx_aiwq.cli.parsing import choose as choose
+from onnx_aiwq.cli.parsing import parse_bindings, parse_shapes
 from onnx_aiwq.cli.parsing import parse_comp_res as parse_comp_res
 from onnx_aiwq.cli.parsing import parse_range as parse_range
 
 if TYPE_CHECKING:
-    from onnx_aiwq.metrics.workload import Network
     from onnx_aiwq.runs import RunOptions
 
 FORMATS = ("table", "json", "markdown", "csv")
@@ -30,6 +30,12 @@ GRANULARITIES = ("instance", "batch")
 LOSSES = ("mse", "cross-entropy", "bce")
 OPTIMIZERS = ("sgd", "adam")
 OPTIMISATION_LEVELS = ("disabled", "basic", "extended", "all")
+
+
+def one_of(name: str, words: Sequence[str], text: str) -> Any:
+    """An option that is one of some words, which the help lists and the shell completes; `choose` checks it."""
+    return typer.Option(name, metavar="|".join(words), help=text, autocompletion=completion.among(words))
+
 
 Model = Annotated[
     str,
@@ -72,21 +78,11 @@ Output = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option(
-        "--format",
-        metavar="|".join(FORMATS),
-        help="Form of the result.",
-        autocompletion=completion.among(FORMATS),
-    ),
+    one_of("--format", FORMATS, "Form of the result."),
 ]
 PageFormat = Annotated[
     str,
-    typer.Option(
-        "--format",
-        metavar="|".join((*PAGE_FORMATS, *PICTURE_FORMATS)),
-        help="Form of the result; svg and png are of one --plot.",
-        autocompletion=completion.among((*PAGE_FORMATS, *PICTURE_FORMATS)),
-    ),
+    one_of("--format", (*PAGE_FORMATS, *PICTURE_FORMATS), "Form of the result; svg and png are of one --plot."),
 ]
 
 
@@ -102,12 +98,7 @@ class Counting:
     ] = None
     convention: Annotated[
         str | None,
-        typer.Option(
-            "--convention",
-            metavar="|".join(CONVENTIONS),
-            help="`paper` counts no comparisons.",
-            autocompletion=completion.among(CONVENTIONS),
-        ),
+        one_of("--convention", CONVENTIONS, "`paper` counts no comparisons."),
     ] = None
 
 
@@ -117,30 +108,15 @@ class Training:
 
     level: Annotated[
         str | None,
-        typer.Option(
-            "--level",
-            metavar="|".join(LEVELS),
-            help="What is counted, inference unless given; training is one step.",
-            autocompletion=completion.among(LEVELS),
-        ),
+        one_of("--level", LEVELS, "What is counted, inference unless given; training is one step."),
     ] = None
     loss: Annotated[
         str | None,
-        typer.Option(
-            "--loss",
-            metavar="|".join(LOSSES),
-            help="Of validation and training.",
-            autocompletion=completion.among(LOSSES),
-        ),
+        one_of("--loss", LOSSES, "Of validation and training."),
     ] = None
     optimizer: Annotated[
         str | None,
-        typer.Option(
-            "--optimizer",
-            metavar="|".join(OPTIMIZERS),
-            help="Of training; sgd unless given.",
-            autocompletion=completion.among(OPTIMIZERS),
-        ),
+        one_of("--optimizer", OPTIMIZERS, "Of training; sgd unless given."),
     ] = None
     bp: Annotated[
         str | None,
@@ -216,101 +192,6 @@ class Deployment:
             "--lifecycle", metavar="FILE", help="TOML file of the life cycle; `aiwq lifecycle --example` prints one."
         ),
     ] = None
-
-
-@dataclass(frozen=True)
-class Unit:
-    """The functional unit of the SCI."""
-
-    per: Annotated[
-        str,
-        typer.Option(
-            "--per",
-            metavar="|".join(UNITS),
-            help="R of the SCI: what CO2 is divided by.",
-            autocompletion=completion.among(UNITS),
-        ),
-    ] = "inference"
-    inferences_per_request: Annotated[
-        int | None, typer.Option("--inferences-per-request", metavar="N", help="For --per request.")
-    ] = None
-    inferences_per_user: Annotated[
-        int | None, typer.Option("--inferences-per-user", metavar="N", help="For --per user.")
-    ] = None
-
-    @property
-    def inferences(self) -> int | None:
-        """Inferences of one unit; None where the unit says it itself."""
-        return per_unit(self.per, self.inferences_per_request, self.inferences_per_user)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What AIWQ asks for beyond the model."""
-
-    comp_res: CompRes = None
-    data_scale_bits: Annotated[
-        float,
-        typer.Option("--data-scale-bits", metavar="BITS", help="S_data of AIWQ eq. 31, which the paper leaves open."),
-    ] = 1e12
-    latency: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            "--latency", metavar="S WEIGHT", help="Network latency L and its weight gamma_L in 1/s (AIWQ eq. 32)."
-        ),
-    ] = None
-    bandwidth: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            "--bandwidth", metavar="BPS WEIGHT", help="Bandwidth B in bit/s and its weight gamma_B in s/bit (eq. 32)."
-        ),
-    ] = None
-    measured_seconds: Annotated[
-        float | None,
-        typer.Option("--measured-seconds", metavar="S", help="Seconds of a real run, for AW_act (AIWQ eq. 34)."),
-    ] = None
-    human_hours: Annotated[
-        float | None, typer.Option("--human-hours", metavar="H", help="Hours of the same task done by people.")
-    ] = None
-    residual_human_hours: Annotated[
-        float | None,
-        typer.Option("--residual-human-hours", metavar="H", help="Hours of people that remain with the AI."),
-    ] = None
-    human_cost: Annotated[
-        float | None, typer.Option("--human-cost-per-hour", metavar="X", help="Cost of an hour of human work.")
-    ] = None
-    temperature: Annotated[
-        float, typer.Option("--temperature", metavar="K", help="Kelvin of the Landauer bound (AIWQ eq. 2).")
-    ] = 300.0
-    negative_share: Annotated[
-        float,
-        typer.Option("--negative-share", metavar="F", help="Share of negative Relu inputs, for the Landauer bound."),
-    ] = 0.5
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `onnx_aiwq.analyze`.
-
-        Raises:
-            PolicyError: if a value does not read, or lacks another that it belongs to.
-        """
-        from onnx_aiwq.deployment import human_task
-
-        return {
-            "comp_res": parse_comp_res(self.comp_res),
-            "data_scale_bits": self.data_scale_bits,
-            "network": self._network(),
-            "measured_seconds": self.measured_seconds,
-            "human": human_task(self.human_hours, self.residual_human_hours, self.human_cost),
-            "temperature_k": self.temperature,
-            "negative_share": self.negative_share,
-        }
-
-    def _network(self) -> Network:
-        from onnx_aiwq.metrics.workload import Network
-
-        seconds, seconds_weight = self.latency or (0.0, 0.0)
-        rate, rate_weight = self.bandwidth or (0.0, 0.0)
-        return Network(seconds, rate, seconds_weight, rate_weight)
 
 
 def run_options(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onnx_aiwq.cli import options as opt
-from onnx_aiwq.cli.calibrate import METERS, MeterOption, Trace, Watts
+from onnx_aiwq.cli.metering import Metering
 from onnx_aiwq.cli.parsing import parse_bindings
 from onnx_aiwq.cli.streams import say, shown_progress, table_width, use_colour, warn, write
 from onnx_aiwq.errors import PolicyError
@@ -38,24 +38,22 @@ ProfileOutput = Annotated[
     Path | None,
     typer.Option("--profile-output", metavar="FILE", help="Write a copy of the profile that keeps what was found."),
 ]
-Format = Annotated[str, typer.Option("--format", metavar="|".join(FORMATS), help="Form of the result.")]
+Format = Annotated[str, opt.one_of("--format", FORMATS, "Form of the result.")]
 
 
 def validate(
+    metering: Metering,
     models: Models = None,
     hardware: Hardware = None,
     bind: Bind = None,
     per_node: PerNode = False,
-    meter: MeterOption = "auto",
-    watts: Watts = None,
-    trace: Trace = None,
     form: Format = "table",
     output: opt.Output = None,
     profile_output: ProfileOutput = None,
 ) -> None:
     """Run networks and set what they took beside what a calibrated profile predicts."""
     opt.choose("--format", form, FORMATS)
-    opt.choose("--meter", meter, METERS)
+    metering.check()
     bindings = parse_bindings(bind)
     _check_free(profile_output)
     profile = _profile(hardware)
@@ -73,7 +71,7 @@ def validate(
         progress("reading the models")
         candidates, assumed = candidates_of(paths, bindings)
         warnings += assumed
-        opened = _meter(meter, watts, trace, profile)
+        opened = _meter(metering, profile)
         for line in warnings:
             say(line)  # before minutes of runs, not after them
         result = run(
@@ -111,20 +109,21 @@ def _check_free(profile_output: Path | None) -> None:
         raise PolicyError(f"--profile-output {profile_output}: exists and is never overwritten; give another file")
 
 
-def _meter(kind: str, watts: float | None, trace: Path | None, profile: HardwareProfile) -> Meter | None:
+def _meter(metering: Metering, profile: HardwareProfile) -> Meter | None:
     """The meter that joules are compared with; watts that are a model's only where they were asked for."""
-    from onnx_aiwq.calibration.meters import MeterUnavailableError, open_meter
+    from onnx_aiwq.calibration.meters import MeterUnavailableError
     from onnx_aiwq.calibration.meters.power_model import PowerModelMeter
 
     provider = profile.provider or "CPUExecutionProvider"
+    unasked = metering.meter == "auto" and metering.watts is None
     try:
-        opened = open_meter(kind, watts=watts, trace=trace, threads=profile.threads, provider=provider)  # type: ignore[arg-type]
+        opened = metering.open(provider=provider, threads=profile.threads)
     except MeterUnavailableError as error:
-        if kind != "auto":
+        if metering.meter != "auto":
             raise
         say(f"{error}; joules are not compared")
         return None
-    if isinstance(opened, PowerModelMeter) and kind == "auto" and watts is None:
+    if unasked and isinstance(opened, PowerModelMeter):
         say("nothing here measures joules (`aiwq doctor` says why), so they are not compared; --watts W models them")
         return None
     for note in opened.notes:

@@ -86,7 +86,7 @@ def test_a_failing_sample_is_told_at_the_end() -> None:
     meter.start()
     board.has_power = False
     deadline_s = time.monotonic() + 10
-    while meter._failure is None and time.monotonic() < deadline_s:
+    while meter._sampler._failure is None and time.monotonic() < deadline_s:
         time.sleep(0.005)
     with pytest.raises(MeterError, match="neither energy nor power: Not Supported"):
         meter.stop()

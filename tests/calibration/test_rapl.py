@@ -193,7 +193,7 @@ def test_what_the_thread_meets_is_told_at_the_end(tmp_path: Path) -> None:
     counters.read = lambda path: (_ for _ in ()).throw(OSError(5, "Input/output error"))  # type: ignore[method-assign]
     meter._read = counters.read
     deadline_s = time.monotonic() + 10
-    while meter._failure is None and time.monotonic() < deadline_s:
+    while meter._poller._failure is None and time.monotonic() < deadline_s:
         time.sleep(0.005)
     with pytest.raises(MeterError, match="energy_uj cannot be read: Input/output error"):
         meter.stop()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from onnx_aiwq.calibration import power, session
+from onnx_aiwq.calibration import power, session, stored
 from onnx_aiwq.calibration.composites import composite
 from onnx_aiwq.calibration.meters import PowerEstimate, Reading
 from onnx_aiwq.calibration.meters.power_model import PowerModelMeter
@@ -27,13 +27,14 @@ from onnx_aiwq.calibration.sampling import (
     read_samples,
 )
 from onnx_aiwq.errors import MeterError, PolicyError, ProfileError
+from onnx_aiwq.files import write_whole
 from onnx_aiwq.graph import load
 from onnx_aiwq.kernels import bytes_moved, describe, is_known
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.profiles import read_profile
 from operators import operator
 
-SETTINGS = session.Settings("CPUExecutionProvider", 1, "all", 0, "1.0", "a machine")
+SETTINGS = stored.Settings("CPUExecutionProvider", 1, "all", 0, "1.0", "a machine")
 OVERHEAD = CallOverhead(1e-5, 1e-6, 2e-6)
 
 
@@ -54,10 +55,10 @@ def take(seed: int, *_: Any) -> list[Sample]:
     return [*found, Sample(f"composite-{seed}", "", sum(each.seconds for each in found), 1e-3, None)]
 
 
-def begun(folder: Path) -> session.State:
+def begun(folder: Path) -> stored.State:
     folder.mkdir(exist_ok=True)
-    state = session.State(SETTINGS, OVERHEAD)
-    session.write_whole(folder / session.SETTINGS, state.to_json())
+    state = stored.State(SETTINGS, OVERHEAD)
+    write_whole(folder / stored.SETTINGS, state.to_json())
     return state
 
 
@@ -65,7 +66,7 @@ def watts(total: float = 10.0, static: float = 4.0) -> PowerModelMeter:
     return PowerModelMeter(PowerEstimate(total, total / 2, total * 2, static, "package", "published figures", ()))
 
 
-def taken(folder: Path, composites: int, meter: Any = None, state: session.State | None = None) -> session.State:
+def taken(folder: Path, composites: int, meter: Any = None, state: stored.State | None = None) -> stored.State:
     return session.sample(
         folder,
         state or begun(folder),
@@ -109,7 +110,7 @@ def test_rows_come_back(tmp_path: Path) -> None:
     for row, given in zip(rows, [*take(0), *take(1)], strict=True):
         assert row.seconds == pytest.approx(given.seconds, rel=1e-3)
         assert (row.operator is None) == (given.operator is None)
-    assert session.finished(path) == {"composite-0", "composite-1"}
+    assert stored.finished(path) == {"composite-0", "composite-1"}
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.97, 0.999])
@@ -121,7 +122,7 @@ def test_a_torn_composite_is_dropped_whole(tmp_path: Path, kept: float) -> None:
     append_samples(path, take(1))
     added = path.read_bytes()[len(first) :]
     path.write_bytes(first + added[: int(len(added) * kept)])
-    session.drop_unfinished(path)
+    stored.drop_unfinished(path)
     assert path.read_bytes() == first
 
 
@@ -130,7 +131,7 @@ def test_a_torn_first_composite_leaves_a_file_that_goes_on(tmp_path: Path, kept:
     whole, torn = tmp_path / "whole.csv", tmp_path / "torn.csv"
     append_samples(whole, take(0))
     torn.write_bytes(whole.read_bytes()[:kept])
-    session.drop_unfinished(torn)
+    stored.drop_unfinished(torn)
     append_samples(torn, take(0))
     assert torn.read_bytes() == whole.read_bytes()
 
@@ -139,7 +140,7 @@ CHILD = """
 import os, random, signal, sys
 from pathlib import Path
 import test_session as t
-from onnx_aiwq.calibration import session
+from onnx_aiwq.calibration import session, stored
 
 write = session.append_samples
 session.Reference = lambda provider: t.Clock()
@@ -166,7 +167,7 @@ def attempt(folder, seed):
         step()
         return t.take(seed)
     session.append_samples = append
-    state, reference = session.begin(folder, t.SETTINGS, resume=(folder / session.SETTINGS).exists())
+    state, reference = session.begin(folder, t.SETTINGS, resume=(folder / stored.SETTINGS).exists())
     quiet = lambda *_: None
     session.sample(folder, state, reference, t.watts(), minutes=None, composites=14, progress=quiet, take=take)
 
@@ -197,9 +198,7 @@ def test_killed_at_random_moments_and_resumed_is_the_same_file(tmp_path: Path, r
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 3
     taken(tmp_path / "undisturbed", 14)
-    assert (tmp_path / "run" / session.SAMPLES).read_bytes() == (
-        tmp_path / "undisturbed" / session.SAMPLES
-    ).read_bytes()
+    assert (tmp_path / "run" / stored.SAMPLES).read_bytes() == (tmp_path / "undisturbed" / stored.SAMPLES).read_bytes()
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------
@@ -213,35 +212,35 @@ def test_what_is_begun_goes_on_only_when_asked_and_with_the_same_settings(
     session.begin(tmp_path, SETTINGS, resume=False)
     with pytest.raises(PolicyError, match="add --resume"):
         session.begin(tmp_path, SETTINGS, resume=False)
-    other = session.Settings("CPUExecutionProvider", 2, "all", 0, "1.1", "a machine")
+    other = stored.Settings("CPUExecutionProvider", 2, "all", 0, "1.1", "a machine")
     with pytest.raises(PolicyError, match=r"threads 1 there, 2 here; runtime '1.0' there, '1.1' here"):
         session.begin(tmp_path, other, resume=True)
     state, _ = session.begin(tmp_path, SETTINGS, resume=True)
-    assert state == session.State(SETTINGS, OVERHEAD)
+    assert state == stored.State(SETTINGS, OVERHEAD)
 
 
 def test_samples_of_unknown_origin_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "Reference", lambda provider: Clock())
-    append_samples(tmp_path / session.SAMPLES, take(0))
+    append_samples(tmp_path / stored.SAMPLES, take(0))
     with pytest.raises(PolicyError, match=r"samples.csv has no calibration.json beside it"):
         session.begin(tmp_path, SETTINGS, resume=True)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"settings": {}}', '{"settings": {"provider": 1}}'])
 def test_settings_that_are_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / session.SETTINGS).write_text(text, encoding="utf-8")
+    (tmp_path / stored.SETTINGS).write_text(text, encoding="utf-8")
     with pytest.raises(ProfileError, match=r"calibration.json: not the settings of a calibration"):
-        session.read_state(tmp_path)
+        stored.read_state(tmp_path)
     with pytest.raises(ProfileError, match="cannot read the calibration"):
-        session.read_state(tmp_path / "absent")
+        stored.read_state(tmp_path / "absent")
 
 
 def test_providers_that_cannot_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MeterError, match=r"does not offer NoneExecutionProvider; it offers .*CPUExecutionProvider"):
-        session.settings_of("NoneExecutionProvider", 1, "all", 0)
-    monkeypatch.setattr(session.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+        stored.settings_of("NoneExecutionProvider", 1, "all", 0)
+    monkeypatch.setattr(stored.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(MeterError, match="only CPUExecutionProvider can be calibrated"):
-        session.settings_of("CUDAExecutionProvider", 1, "all", 0)
+        stored.settings_of("CUDAExecutionProvider", 1, "all", 0)
 
 
 def test_too_few_composites_make_no_profile(tmp_path: Path) -> None:
@@ -253,26 +252,26 @@ def test_too_few_composites_make_no_profile(tmp_path: Path) -> None:
 def test_a_profile_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = taken(tmp_path / "first", 12)
     first = session.finish(tmp_path / "first", state, watts())
-    text = (tmp_path / "first" / session.PROFILE).read_bytes()
+    text = (tmp_path / "first" / stored.PROFILE).read_bytes()
     for refused in (
         lambda: session.finish(tmp_path / "first", state, watts()),
-        lambda: session.new_folder(tmp_path / "first", SETTINGS, None),
+        lambda: stored.new_folder(tmp_path / "first", SETTINGS, None),
     ):
         with pytest.raises(ProfileError, match="never overwritten"):
             refused()
-    assert (tmp_path / "first" / session.PROFILE).read_bytes() == text
+    assert (tmp_path / "first" / stored.PROFILE).read_bytes() == text
     # Among the user's profiles a free folder is found.
-    monkeypatch.setattr(session, "user_profile_folder", lambda: tmp_path)
-    assert session.new_folder(None, SETTINGS, "first") == tmp_path / "first-2"
-    assert session.new_folder(None, SETTINGS, "second") == tmp_path / "second"
+    monkeypatch.setattr(stored, "user_profile_folder", lambda: tmp_path)
+    assert stored.new_folder(None, SETTINGS, "first") == tmp_path / "first-2"
+    assert stored.new_folder(None, SETTINGS, "second") == tmp_path / "second"
 
     again = session.finish(
-        tmp_path / "first", session.read_state(tmp_path / "first"), watts(), target=tmp_path / "again"
+        tmp_path / "first", stored.read_state(tmp_path / "first"), watts(), target=tmp_path / "again"
     )
-    assert (tmp_path / "again" / session.SAMPLES).read_bytes() == (tmp_path / "first" / session.SAMPLES).read_bytes()
+    assert (tmp_path / "again" / stored.SAMPLES).read_bytes() == (tmp_path / "first" / stored.SAMPLES).read_bytes()
     same = {"id": "first", "provenance": {**again.provenance, "date": first.provenance["date"]}}
     assert again.model_copy(update=same) == first
-    assert read_profile(tmp_path / "again" / session.PROFILE) == again
+    assert read_profile(tmp_path / "again" / stored.PROFILE) == again
 
 
 # --- watts -------------------------------------------------------------------------------------------------------
@@ -317,8 +316,8 @@ def test_a_meter_measures_idle_first_and_then_composites_in_floats(tmp_path: Pat
     state = taken(tmp_path, 5, meter)  # of 0, 1, 2, 3, 4 the last two are int8
     assert state.idle == ((3.0, 1.0),)
     assert state.windows == ((10.0, 1.0), (12.0, 1.0), (12.0, 1.0))
-    assert session.read_state(tmp_path) == state
-    found = session.power_of(meter, state)  # type: ignore[arg-type]
+    assert stored.read_state(tmp_path) == state
+    found = power.power_of(meter, state)  # type: ignore[arg-type]
     assert (found.source, found.static_watts, found.scope) == ("measured", 3.0, "CPU package")
     assert found.dynamic_watts == pytest.approx(34 / 3 - 3)
     assert (found.low_factor, found.high_factor) == (pytest.approx(30 / 34), pytest.approx(36 / 34))
@@ -330,18 +329,18 @@ def test_a_resumed_calibration_keeps_its_windows_and_measures_some_where_there_a
 ) -> None:
     taken(tmp_path, 3)  # with the power model: no windows
     meter = Fixed(3.0, 10.0)
-    state = taken(tmp_path, 3, meter, session.read_state(tmp_path))
+    state = taken(tmp_path, 3, meter, stored.read_state(tmp_path))
     assert (len(state.idle), len(state.windows)) == (1, 4)
-    assert taken(tmp_path, 3, meter, session.read_state(tmp_path)).windows == state.windows
+    assert taken(tmp_path, 3, meter, stored.read_state(tmp_path)).windows == state.windows
     assert meter.windows == 5
 
 
 def test_a_meter_that_does_not_see_the_work_is_refused(tmp_path: Path) -> None:
-    state = session.State(SETTINGS, OVERHEAD, windows=((3.0, 1.0),), idle=((3.5, 1.0),))
+    state = stored.State(SETTINGS, OVERHEAD, windows=((3.0, 1.0),), idle=((3.5, 1.0),))
     with pytest.raises(MeterError, match=r"3 W at work and 3.5 W idle: it does not see this work"):
-        session.power_of(Fixed(1.0), state)  # type: ignore[arg-type]
+        power.power_of(Fixed(1.0), state)  # type: ignore[arg-type]
     with pytest.raises(MeterError, match="has measured no window"):
-        session.power_of(Fixed(1.0), session.State(SETTINGS, OVERHEAD))  # type: ignore[arg-type]
+        power.power_of(Fixed(1.0), stored.State(SETTINGS, OVERHEAD))  # type: ignore[arg-type]
 
 
 def test_a_replayed_trace_makes_a_replayed_profile(tmp_path: Path, short: None) -> None:
@@ -363,6 +362,6 @@ def test_a_replayed_trace_makes_a_replayed_profile(tmp_path: Path, short: None) 
 
 
 def test_the_power_model_keeps_its_label_and_interval(tmp_path: Path) -> None:
-    found = session.power_of(watts(10, 4), session.State(SETTINGS, OVERHEAD))
+    found = power.power_of(watts(10, 4), stored.State(SETTINGS, OVERHEAD))
     assert (found.source, found.static_watts, found.dynamic_watts) == ("modelled", 4, 6)
     assert (found.low_factor, found.high_factor) == (0.5, 2.0)

@@ -10,17 +10,17 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from onnx_aiwq.calibration.meters.polling import Poller
 from onnx_aiwq.calibration.meters.protocol import (
     MeterUnavailableError,
     Reading,
+    counted_reading,
     no_window,
     open_window,
-    short_window,
 )
 from onnx_aiwq.errors import MeterError
 from onnx_aiwq.hardware_profile import Source
@@ -62,7 +62,7 @@ class NvmlMeter:
     ) -> None:
         self._nvml = nvml if nvml is not None else _import_nvml()
         self._clock = clock
-        self._sample_every_s = sample_every_s
+        self._sampler = Poller("aiwq-nvml", self._sample, sample_every_s)
         self._closed = False
         try:
             self._nvml.nvmlInit()
@@ -90,23 +90,17 @@ class NvmlMeter:
         self._started_s: float | None = None
         self._started_j = 0.0
         self._samples: list[tuple[float, float]] = []
-        self._failure: MeterError | None = None
-        self._ended = threading.Event()
-        self._sampler: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin a window; see `Meter.start`."""
         if self._started_s is not None:
             raise open_window(self.name)
-        self._failure = None
         self._samples = []
         if self._counts_energy:
             self._started_j = self._counter_j()
         else:
             self._sample()
-            self._ended.clear()
-            self._sampler = threading.Thread(target=self._sample_until_ended, name="aiwq-nvml", daemon=True)
-            self._sampler.start()
+            self._sampler.begin()
         self._started_s = self._clock()
 
     def stop(self) -> Reading:
@@ -127,25 +121,14 @@ class NvmlMeter:
                 f"nvml: the energy of {self.scope} did not move in {seconds:.3g} s; the reading is dead: update the "
                 "driver, or use another meter"
             )
-        blur = min(1.0, update_s / seconds) if seconds > 0 else 1.0
-        return Reading(
-            joules=joules,
-            joules_low=joules * (1 - blur),
-            joules_high=joules * (1 + blur),
-            seconds=seconds,
-            label=self.label,
-            scope=self.scope,
-            by_domain={"gpu": joules},
-            notes=(*notes, *short_window(self.name, seconds, self.minimum_window_s)),
-        )
+        return counted_reading(self, {"gpu": joules}, seconds, update_s, notes)
 
     def close(self) -> None:
         """End the sampling thread and the library's session."""
         if self._closed:
             return
         self._closed = True
-        if getattr(self, "_sampler", None) is not None:
-            self._end_sampling()
+        self._sampler.close()
         self._nvml.nvmlShutdown()
 
     def _find(self, device: int | str | None) -> tuple[Any, str]:
@@ -202,25 +185,9 @@ class NvmlMeter:
     def _sample(self) -> None:
         self._samples.append((self._clock(), self._power_w()))
 
-    def _sample_until_ended(self) -> None:
-        while not self._ended.wait(self._sample_every_s):
-            try:
-                self._sample()
-            except MeterError as error:
-                self._failure = error
-                return
-
-    def _end_sampling(self) -> None:
-        self._ended.set()
-        if self._sampler is not None:
-            self._sampler.join()
-            self._sampler = None
-
     def _integrated(self) -> tuple[float, float, tuple[str, ...]]:
         """Joules by the trapezoidal rule over the samples, the seconds between the first and the last, and notes."""
-        self._end_sampling()
-        if self._failure is not None:
-            raise self._failure
+        self._sampler.end()
         self._sample()
         joules, longest_s = 0.0, 0.0
         for (before_s, before_w), (after_s, after_w) in itertools.pairwise(self._samples):

@@ -110,6 +110,24 @@ class MeterStatus:
     next_step: str = ""
 
 
+def counted_reading(
+    meter: Meter, by_domain: Mapping[str, float], seconds: float, update_s: float, notes: tuple[str, ...] = ()
+) -> Reading:
+    """The reading of a meter whose counter is updated every `update_s`: each end of the window is off by up to that."""
+    joules = sum(by_domain.values())
+    blur = min(1.0, update_s / seconds) if seconds > 0 else 1.0
+    return Reading(
+        joules=joules,
+        joules_low=joules * (1 - blur),
+        joules_high=joules * (1 + blur),
+        seconds=seconds,
+        label=meter.label,
+        scope=meter.scope,
+        by_domain=by_domain,
+        notes=(*notes, *short_window(meter.name, seconds, meter.minimum_window_s)),
+    )
+
+
 def no_window(name: str) -> MeterError:
     """The error of `stop` without `start`."""
     return MeterError(f"{name}: stop without a window; call start first")

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnx_aiwq.calibration.machine import is_virtual, read_processor
+from onnx_aiwq.calibration.meters.polling import Poller
 from onnx_aiwq.calibration.meters.protocol import (
     MeterUnavailableError,
     Reading,
+    counted_reading,
     no_window,
     open_window,
-    short_window,
 )
 from onnx_aiwq.errors import MeterError
 from onnx_aiwq.hardware_profile import Source
@@ -107,24 +108,19 @@ class RaplMeter:
             self._value(counter.zone)
         self.scope = _scope(zones)
         self.notes = notes
-        self._poll_s = min([_LONGEST_POLL_S, *(counter.safe_s / 4 for counter in self._counters)])
+        poll_s = min([_LONGEST_POLL_S, *(counter.safe_s / 4 for counter in self._counters)])
+        self._poller = Poller("aiwq-rapl", self.poll, poll_s)
         self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._poller: threading.Thread | None = None
-        self._failure: MeterError | None = None
         self._started_s: float | None = None
 
     def start(self) -> None:
         """Begin a window; see `Meter.start`."""
         if self._started_s is not None:
             raise open_window(self.name)
-        self._failure = None
-        self._ended.clear()
         for counter in self._counters:
             counter.begin(self._clock())
         self._started_s = self._clock()
-        self._poller = threading.Thread(target=self._poll, name="aiwq-rapl", daemon=True)
-        self._poller.start()
+        self._poller.begin()
 
     def poll(self) -> None:
         """Read every counter once, so that none can wrap twice unseen; the meter's own thread does it in time.
@@ -142,46 +138,19 @@ class RaplMeter:
         if started_s is None:
             raise no_window(self.name)
         try:
-            self._end_polling()
-            if self._failure is not None:
-                raise self._failure
+            self._poller.end()
             self.poll()
         finally:
             self._started_s = None
         seconds = self._clock() - started_s
         by_domain = {counter.label: counter.joules for counter in self._counters}
         notes = self._check_moving(by_domain, seconds)
-        joules = sum(by_domain.values())
-        blur = min(1.0, UPDATE_S / seconds) if seconds > 0 else 1.0
-        return Reading(
-            joules=joules,
-            joules_low=joules * (1 - blur),
-            joules_high=joules * (1 + blur),
-            seconds=seconds,
-            label=self.label,
-            scope=self.scope,
-            by_domain=by_domain,
-            notes=(*notes, *short_window(self.name, seconds, self.minimum_window_s)),
-        )
+        return counted_reading(self, by_domain, seconds, UPDATE_S, notes)
 
     def close(self) -> None:
         """End the thread that reads the counters."""
-        self._end_polling()
+        self._poller.close()
         self._started_s = None
-
-    def _poll(self) -> None:
-        while not self._ended.wait(self._poll_s):
-            try:
-                self.poll()
-            except MeterError as error:
-                self._failure = error
-                return
-
-    def _end_polling(self) -> None:
-        self._ended.set()
-        if self._poller is not None:
-            self._poller.join()
-            self._poller = None
 
     def _check_moving(self, by_domain: dict[str, float], seconds: float) -> tuple[str, ...]:
         """A counter that stands still for a second is no measurement of zero joules."""

@@ -81,17 +81,7 @@ def reproduction(
         "machine": machine,
         "label": labels[0],
         "meter": None if campaign is None else campaign.meter,
-        "protocol": {
-            "runs": runs,
-            "dropped_each_end": dropped_runs(runs),
-            "train_share": TRAIN_SHARE,
-            "splits": splits,
-            "seed": seed,
-            "threads": None if campaign is None else 1,
-            "window_s": None if campaign is None else campaign.window_s,
-            "calls_per_run": None if campaign is None else campaign.calls,
-            "drift": None if campaign is None else campaign.drift,
-        },
+        "protocol": _protocol(runs, campaign, splits, seed),
         "networks": _networks(kept),
         "table": list(table(groups, splits=splits, seed=seed)),
         "fits": [fit_entry(group, basis, degree) for group in groups for basis in BASES for degree in DEGREES],
@@ -105,6 +95,20 @@ def reproduction(
             "constant_on_equations": constant_on_equations(kept),
         },
         "warnings": _warnings(campaign),
+    }
+
+
+def _protocol(runs: int, campaign: Campaign | None, splits: int, seed: int) -> dict[str, Any]:
+    return {
+        "runs": runs,
+        "dropped_each_end": dropped_runs(runs),
+        "train_share": TRAIN_SHARE,
+        "splits": splits,
+        "seed": seed,
+        "threads": None if campaign is None else 1,
+        "window_s": None if campaign is None else campaign.window_s,
+        "calls_per_run": None if campaign is None else campaign.calls,
+        "drift": None if campaign is None else campaign.drift,
     }
 
 
