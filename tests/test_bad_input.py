@@ -256,7 +256,7 @@ def one(op_type: str, inputs: Sequence[str], *constants: TensorProto, **attribut
     outputs, given = attributes.pop("outputs", ["y"]), attributes.pop("given", None)
     functions, opset = attributes.pop("functions", ()), attributes.pop("opset", 21)
     odd = helper.make_node(op_type, inputs, outputs, name="odd", **attributes)
-    return model([odd], constants, given, functions, opset)
+    return model([odd], constants, given, functions, opset=opset)
 
 
 def relu(source: str, to: str, **named: str) -> onnx.NodeProto:

@@ -19,11 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-import hostile_models
 import hostile_structures
 import hostile_values
 from hostile_models import HOSTILE, HOSTILE_TEXTS, MEGABYTE, chain, initializers
-from model_parts import node, value
+from model_parts import body, model, node, value
 from mutations import mutate
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.report import analyze
@@ -155,9 +154,7 @@ def test_no_name_does_anything_in_what_the_gate_writes(tmp_path: Path) -> None:
     jobs = []
     for index, (name, text) in enumerate(HOSTILE_TEXTS.items()):
         nodes = [helper.make_node("MatMul", [f"{text}x", f"{text}w"], [f"{text}y"], name=text)]
-        proto = hostile_models.model(
-            nodes, inputs=[value(f"{text}x", [4, 4]), value(f"{text}w", [4, 4])], output=f"{text}y"
-        )
+        proto = model(nodes, inputs=[value(f"{text}x", [4, 4]), value(f"{text}w", [4, 4])], output=f"{text}y")
         (tmp_path / f"{index}.onnx").write_bytes(proto.SerializeToString())
         files = [f"--junit={index}.xml", f"--sarif={index}.sarif", f"--summary={index}.md"]
         jobs.append((name, ["gate", f"{index}.onnx", "--budget", "macs=1", *files, "--format", "csv"]))
@@ -175,7 +172,7 @@ def test_no_name_does_anything_in_what_the_gate_writes(tmp_path: Path) -> None:
 def test_names_of_a_megabyte_are_shortened_and_stay_apart() -> None:
     long = ["n" * MEGABYTE, "n" * MEGABYTE + "m"]
     nodes = [node("Relu", ["x"], [long[0]], name=long[0]), node("Neg", [long[0]], [long[1]], name=long[1])]
-    proto = hostile_models.model(nodes, output=long[1])
+    proto = model(nodes, output=long[1])
     text = json.dumps(analyze(proto).to_dict())
     assert len(text) < 40_000
     names = [each["name"] for each in analyze(proto).to_dict()["nodes"]]
@@ -185,13 +182,11 @@ def test_names_of_a_megabyte_are_shortened_and_stay_apart() -> None:
 
 def test_scopes_do_not_grow_without_end() -> None:
     names = [f"{level}" * 900 for level in range(10)]
-    inner = hostile_models.body([node("Relu", ["x"], ["z"], name="r")], [], ["z"])
+    inner = body([node("Relu", ["x"], ["z"], name="r")], [], ["z"])
     for name in names:
-        inner = hostile_models.body(
-            [node("If", ["k"], ["z"], name=name, then_branch=inner, else_branch=inner)], [], ["z"]
-        )
+        inner = body([node("If", ["k"], ["z"], name=name, then_branch=inner, else_branch=inner)], [], ["z"])
     top = node("If", ["k"], ["y"], then_branch=inner, else_branch=inner)
-    proto = hostile_models.model([top], inputs=[value("x"), value("k", [], TensorProto.BOOL)])
+    proto = model([top], inputs=[value("x"), value("k", [], TensorProto.BOOL)])
     nodes = analyze(proto).to_dict()["nodes"]
     assert max(len(each["scope"]) for each in nodes) <= 4000
     assert len({each["name"] for each in nodes}) == len(nodes)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -61,33 +62,40 @@ def test_killed_while_it_writes(tmp_path: Path, how: signal.Signals) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_commands_that_are_killed_leave_whole_files(tmp_path: Path, how: signal.Signals) -> None:
+    """Killed within milliseconds of the first change that they make to the folder, while they still write there."""
+    kept, source = tmp_path / "kept", random.Random(2)
+    kept.mkdir()
     start = [sys.executable, "-c", f"{_LISTEN}from onnx_aiwq.cli import main; main()"]
     commands = [
-        ["baseline", "update", *MODELS, "--baseline", str(tmp_path / "kept")],
-        ["analyze", MODELS[0], "--format", "json", "--output", str(tmp_path / "kept" / "report.json")],
+        [*start, "baseline", "update", *MODELS, "--baseline", str(kept)],
+        [*start, "analyze", MODELS[0], "--format", "json", "--output", str(kept / "report.json")],
     ]
-    (tmp_path / "kept").mkdir()
-    seconds = []
+    # In a folder of its own, from which the models are elsewhere: a baseline lies as its model does below the project.
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "home")}
+    here: dict[str, Any] = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL}
     for command in commands:
-        began = time.monotonic()
-        subprocess.run([*start, *command], capture_output=True, check=True)
-        seconds.append(time.monotonic() - began)
-    whole = {path: path.read_text() for path in (tmp_path / "kept").iterdir()}
-    assert len(whole) == 4 and all(json.loads(text) for text in whole.values())
-    source = random.Random(2)
-    for round_ in range(8):
-        for path in list(whole)[: round_ % 5]:
-            path.unlink(missing_ok=True)
-        for command, longest in zip(commands, seconds, strict=True):
-            process = subprocess.Popen([*start, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(longest * (0.5 + 0.7 * source.random()))
+        subprocess.run(command, **here, stderr=subprocess.PIPE, check=True)
+    whole = {path.name: path.read_text() for path in kept.iterdir()}
+    baselines = [f"{Path(model).name}.json" for model in MODELS]
+    assert set(whole) == {*baselines, "report.json"} and all(json.loads(text) for text in whole.values())
+    killed = 0
+    for round_ in range(4):
+        for name in baselines[: 1 + round_ % len(baselines)]:
+            (kept / name).unlink(missing_ok=True)
+        for command in commands:
+            before = set(kept.iterdir())
+            process = subprocess.Popen(command, **here, stderr=subprocess.DEVNULL)
+            while process.poll() is None and set(kept.iterdir()) == before:
+                time.sleep(0.0005)
+            time.sleep(source.random() * 0.02)
             process.send_signal(how)
-            process.wait(300)
-        for path in (tmp_path / "kept").glob("*.json"):
-            assert path.read_text() == whole[path]
+            killed += process.wait(300) != 0
+        for path in kept.glob("*.json"):
+            assert path.read_text() == whole[path.name]
+    assert killed > 0
     for command in commands:
-        subprocess.run([*start, *command], capture_output=True, check=True)
-    assert {path: path.read_text() for path in (tmp_path / "kept").iterdir()} == whole
+        subprocess.run(command, **here, stderr=subprocess.PIPE, check=True)
+    assert {path.name: path.read_text() for path in kept.iterdir()} == whole
 
 
 def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:

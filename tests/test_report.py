@@ -9,7 +9,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import onnx_aiwq as aiwq
 from onnx_aiwq.errors import AiwqError, ModelError, ShapeError, UnsupportedOperatorError
 from onnx_aiwq.render.table import render_table
 from onnx_aiwq.render.text import render_markdown
+from schemas import validator_of
 
 MODELS = Path(__file__).parents[1] / "models"
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -132,11 +132,7 @@ def summed(entries: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
-    text = (resources.files("onnx_aiwq") / "schemas" / "report-1.schema.json").read_text(encoding="utf-8")
-    schema = json.loads(text)
-    Draft202012Validator.check_schema(schema)
-    assert schema["$id"] == "onnx_aiwq.report/1"
-    return Draft202012Validator(schema)
+    return validator_of("report-1")
 
 
 CASES: dict[str, tuple[Any, dict[str, int]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -190,7 +190,7 @@ def _stored(running: Running, amount: Amount, folder: Path) -> State:
     unused = _given(measuring)
     if unused:
         raise PolicyError(
-            f"--fit-only measures nothing, so {' and '.join(unused)} would have no effect; leave out one or the other"
+            f"--fit-only measures nothing, so {' and '.join(unused)} would have no effect; leave one or the other out"
         )
     state = read_state(folder)
     settings = state.settings
@@ -204,7 +204,7 @@ def _stored(running: Running, amount: Amount, folder: Path) -> State:
     return state
 
 
-def _given(values: dict[str, object]) -> list[str]:
+def _given(values: Mapping[str, object]) -> list[str]:
     return [option for option, value in values.items() if value is not None]
 
 
