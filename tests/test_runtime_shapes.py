@@ -38,6 +38,13 @@ def ints(*values: int) -> NDArray[Any]:
     return np.array(values, np.int64)
 
 
+def _held(array: NDArray[Any], name: str) -> onnx.TensorProto:
+    """An initializer; integers in their typed field, where onnxruntime 1.23 looks for the axis of ExpandDims alone."""
+    if array.dtype == np.int32:
+        return helper.make_tensor(name, onnx.TensorProto.INT32, array.shape, array.reshape(-1).tolist())
+    return numpy_helper.from_array(array, name)
+
+
 @dataclass(frozen=True)
 class Call:
     """A model of one node: `known` are the positions of inputs that the file holds; the others are fed."""
@@ -67,7 +74,7 @@ class Call:
             helper.make_tensor_value_info(name, kind_of(array)[0].onnx_number, array.shape)
             for name, array in self.arrays(known=False).items()
         ]
-        held = [numpy_helper.from_array(array, name) for name, array in self.arrays(known=True).items()]
+        held = [_held(array, name) for name, array in self.arrays(known=True).items()]
         graph = helper.make_graph([node], "g", inputs, [onnx.ValueInfoProto(name=name) for name in outputs], held)
         opsets = {"": self.opset, **({self.domain: VERSIONS[self.domain]} if self.domain else {})}
         imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]

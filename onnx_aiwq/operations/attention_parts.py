@@ -125,3 +125,21 @@ def grouped_extras(
     if sink is not None or op.attributes.get("smooth_softmax") == 1:
         total += Counts.of(dtype, add=1, sub=1, root=1, compare=1) * sizes.lines
     return total
+
+
+def windowed_attention(dtype: DType, sequences: int, length: int, window: int, width: int) -> Counts:
+    """Attention of each token to the 2 W + 1 of its window and to W global tokens, and of W global tokens to all.
+
+    Args:
+        dtype: of everything.
+        sequences: batch size times heads.
+        length: of a sequence.
+        window: W, one side of the window, and the most global tokens that onnxruntime allows.
+        width: of a head.
+    """
+    types, total = (dtype, dtype), Counts()
+    for lines, keys in ((sequences * length, 3 * window + 1), (sequences * window, length)):
+        scores = lines * keys
+        total += dot_products(types, scores, width) + dot_products(types, lines * width, keys)
+        total += softmax_line(dtype, keys) * lines + Counts.of(dtype, add=scores, mul=scores if width != 1 else 0)
+    return total

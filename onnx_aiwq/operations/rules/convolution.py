@@ -19,7 +19,6 @@ def _convolution(op: Operator) -> Counts:
 
 @rule("Conv", family="dense")
 @rule("NhwcConv", family="dense", domain="com.microsoft")
-@rule("Conv", family="dense", domain="com.ms.internal.nhwc")
 def conv(op: Operator) -> Counts:
     """Convolution: one dot product over input channels and taps for each output element.
 

@@ -116,8 +116,8 @@ def paged_attention(op: Operator) -> Counts:
     Basic operations:
         Per token as in GroupQueryAttention: norm of the heads of Q and K (q_norm_weight), rotation (do_rotary), scores,
         softcap, softmax with an optional sink, the product with V. Every token has as many keys as the second element
-        of attention_metadata where that is known, else as the block table can hold, max_blocks * block_size: only the
-        data knows the lengths. MACs = mul of both products.
+        of attention_metadata where that is known and not 0, else as the block table can hold, max_blocks * block_size:
+        only the data knows the lengths. MACs = mul of both products.
     Not counted:
         Masks, repeating heads, writing to the cache. A quantised cache and kv_cache_layout LATENT are refused.
     Example:
@@ -134,9 +134,8 @@ def paged_attention(op: Operator) -> Counts:
     tokens, hidden = shape_of(op.input(0), "the query")
     width = hidden // (heads + 2 * kv_heads if op.input(1) is None else heads)
     metadata = op.input(16)
-    if metadata is not None and metadata.value is not None:
-        keys = int(metadata.value.reshape(-1)[1])
-    else:
+    keys = 0 if metadata is None or metadata.value is None else int(metadata.value.reshape(-1)[1])
+    if not keys:  # 0 says nothing
         keys = shape_of(op.input(7), "the block table")[1] * shape_of(op.input(3), "the key cache")[1]
     sizes = AttentionSizes(1, heads, tokens, keys, width, width)
     return attend(op, dtype, sizes, sums=0) + grouped_extras(

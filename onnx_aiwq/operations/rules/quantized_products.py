@@ -69,7 +69,6 @@ def matmul_integer(op: Operator) -> Counts:
 
 @rule("QLinearConv", family="dense")
 @rule("QLinearConv", family="dense", domain="com.microsoft")
-@rule("QLinearConv", family="dense", domain="com.ms.internal.nhwc")
 def qlinear_conv(op: Operator) -> Counts:
     """Convolution of quantised tensors with a quantised result.
 
