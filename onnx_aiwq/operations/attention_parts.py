@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.arithmetic import dot_products, softmax_line, tanh
+from onnx_aiwq.operations.quantizing import dequantising, quantising
 from onnx_aiwq.operations.registry import shape_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
@@ -81,8 +82,6 @@ def attend(op: Operator, dtype: DType, sizes: AttentionSizes, *, sums: int) -> C
 
 def projected_attention(op: Operator, sums: int, past: Tensor | None, dtype: DType) -> Counts:
     """The attention that follows the joint projection of Attention and QAttention to Q, K and V."""
-    if op.attributes.get("do_rotary"):
-        raise ShapeError(f"{op.op_type} {op.name!r} with do_rotary is not counted: its angles are not defined")
     batch, length, _ = shape_of(op.input(0), "the input")
     hidden = shape_of(op.input(1), "the weight")[1]
     _, key_size, value_size = op.attributes.get("qkv_hidden_sizes") or (hidden // 3,) * 3
@@ -91,7 +90,11 @@ def projected_attention(op: Operator, sums: int, past: Tensor | None, dtype: DTy
     if op.attributes.get("past_present_share_buffer"):
         before = max(before - length, 0)
     sizes = AttentionSizes(batch, heads, length, before + length, int(key_size) // heads, int(value_size) // heads)
-    return attend(op, dtype, sizes, sums=sums)
+    total = attend(op, dtype, sizes, sums=sums)
+    if op.attributes.get("do_rotary"):
+        rotated = int(op.attributes.get("rotary_embedding_dim") or sizes.width)
+        total += rotation(dtype, 2 * sizes.lines * rotated)  # of Q and of the new K
+    return total
 
 
 def head_norms(dtype: DType, lines: int, width: int) -> Counts:
@@ -100,10 +103,23 @@ def head_norms(dtype: DType, lines: int, width: int) -> Counts:
     return line * lines
 
 
-def refuse_quantised_cache(op: Operator) -> None:
-    for side in ("k_quant_type", "v_quant_type"):
+def cache_rounding(
+    op: Operator, dtype: DType, *, made: int, read: tuple[int, int], scales: tuple[Tensor | None, Tensor | None]
+) -> Counts:
+    """A symmetrically quantised cache: new keys and values are rounded, those that are attended to are restored.
+
+    Args:
+        op: its `k_quant_type` and `v_quant_type` say which of the two caches are quantised.
+        dtype: in which both are computed.
+        made: new elements of each cache.
+        read: elements of keys and of values that are attended to, each once for all heads and queries that share it.
+        scales: of keys and of values.
+    """
+    total = Counts()
+    for side, elements, scale in zip(("k_quant_type", "v_quant_type"), read, scales, strict=True):
         if op.attributes.get(side) not in (None, "", "NONE"):
-            raise ShapeError(f"{op.op_type} {op.name!r} with a quantised cache ({side}) is not counted")
+            total += quantising(dtype, made, scale, None) + dequantising(dtype, elements, scale, None)
+    return total
 
 
 def grouped_extras(

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from heads import F32, I32, MS, attend, check, counted, head_norm, rotate, tensor
-from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.vocabulary import Counts, DType
 from oracle import Number, numbers
 
@@ -55,9 +54,14 @@ def test_a_shared_buffer_holds_the_new_keys() -> None:
     assert counts == counted("Attention", grown, MS, num_heads=2)
 
 
-def test_undefined_rotation_is_refused() -> None:
-    with pytest.raises(ShapeError, match="do_rotary"):
-        counted("Attention", [(1, 2, 4), (4, 12)], MS, num_heads=2, do_rotary=1)
+@pytest.mark.parametrize(("given", "rotated"), [({}, 4), ({"rotary_embedding_dim": 2}, 2)])
+def test_rotation_of_queries_and_keys(given: dict[str, int], rotated: int) -> None:
+    tally: Counter[str] = Counter()
+    for _ in range(2 * 2):  # Q and K of 2 heads
+        rotate(numbers((3, rotated), tally))
+    plain = counted("Attention", [(1, 3, 5), (5, 24)], MS, num_heads=2)
+    counts = counted("Attention", [(1, 3, 5), (5, 24)], MS, num_heads=2, do_rotary=1, **given)
+    check(counts, tally + Counter(plain.basic_operations()), plain.macs)
 
 
 def packed_shapes(form: str, batch: int, heads: int, queries: int, new: int, width: int, value: int) -> list[Any]:
@@ -152,10 +156,18 @@ def test_group_query_attention_by_hand() -> None:
     assert counts == Counts.of(F32, add=38, sub=6, mul=54, div=6, root=6, compare=4, macs=48)
 
 
-def test_a_quantised_cache_is_refused() -> None:
-    inputs = [(1, 1, 8), (1, 1, 4), (1, 1, 4), None, None, tensor((1,), I32), tensor((), I32, 3)]
-    with pytest.raises(ShapeError, match="quantised cache"):
-        counted("GroupQueryAttention", inputs, MS, num_heads=2, kv_num_heads=1, k_quant_type="PER_TENSOR")
+@pytest.mark.parametrize("sides", [("k",), ("v",), ("k", "v")])
+@pytest.mark.parametrize(("scale", "scaled"), [(None, 1), (1.0, 0)])
+def test_a_quantised_cache_rounds_what_is_new_and_restores_what_is_read(
+    sides: tuple[str, ...], scale: float | None, scaled: int
+) -> None:
+    """4 new elements of each cache; 3 keys of 4 elements are read once for both heads."""
+    inputs = [(1, 1, 8), (1, 1, 4), (1, 1, 4), None, None, tensor((1,), I32), tensor((), I32, 3), *[None] * 5]
+    given = {f"{side}_quant_type": "PER_TENSOR" for side in sides}
+    plain = counted("GroupQueryAttention", inputs, MS, num_heads=2, kv_num_heads=1)
+    scales = [tensor((1,), F32, scale)] * 2
+    counts = counted("GroupQueryAttention", [*inputs, *scales], MS, num_heads=2, kv_num_heads=1, **given)
+    assert counts == plain + Counts.of(F32, div=4 * scaled, mul=12 * scaled, compare=12) * len(sides)
 
 
 def test_decoder_masked_self_attention_is_attention_of_one_token() -> None:

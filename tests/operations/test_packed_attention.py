@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from heads import F32, I32, MS, attend, check, counted, head_norm, rotate, tensor
-from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.vocabulary import Counts
 from oracle import Number, numbers
 
@@ -121,12 +120,27 @@ def test_paged_attention_equals_its_tokens(packed: bool, bound: int | None, extr
     check(counted("PagedAttention", inputs, MS, **attributes), tally, macs)
 
 
-def test_paged_attention_by_hand_and_what_is_refused() -> None:
-    inputs = [(1, 8), (1, 4), (1, 4), (1, 3, 1, 4), (1, 3, 1, 4), tensor((2,), I32), tensor((1,), I32)]
-    inputs += [tensor((1, 1), I32)]
-    counts = counted("PagedAttention", inputs, MS, num_heads=2, kv_num_heads=1)
+PAGED = [(1, 8), (1, 4), (1, 4), *[(1, 3, 1, 4)] * 2, tensor((2,), I32), tensor((1,), I32), tensor((1, 1), I32)]
+
+
+def test_paged_attention_by_hand() -> None:
+    counts = counted("PagedAttention", PAGED, MS, num_heads=2, kv_num_heads=1)
     assert counts == Counts.of(F32, add=38, sub=6, mul=54, div=6, root=6, compare=4, macs=48)
-    with pytest.raises(ShapeError, match="LATENT"):
-        counted("PagedAttention", inputs, MS, num_heads=2, kv_num_heads=1, kv_cache_layout="LATENT")
-    with pytest.raises(ShapeError, match="quantised cache"):
-        counted("PagedAttention", inputs, MS, num_heads=2, kv_num_heads=1, v_quant_type="PER_TENSOR")
+
+
+def test_a_quantised_cache_of_pages() -> None:
+    """4 new elements of each cache; 3 keys and values of 4 elements that the block table gives the sequence."""
+    plain = counted("PagedAttention", PAGED, MS, num_heads=2, kv_num_heads=1)
+    quantised = {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_TENSOR"}
+    counts = counted("PagedAttention", PAGED, MS, num_heads=2, kv_num_heads=1, **quantised)
+    assert counts == plain + Counts.of(F32, div=8, mul=24, compare=24)
+
+
+def test_latent_values_are_the_head_of_the_keys() -> None:
+    """Keys of 6 elements, of which 4 are the value: 2 tokens and 2 heads make 12 scores and 16 results."""
+    inputs = [(2, 12), (2, 6), None, (1, 3, 1, 6), None, tensor((2,), I32), tensor((1,), I32), tensor((1, 1), I32)]
+    given = {"num_heads": 2, "kv_num_heads": 1, "kv_cache_layout": "LATENT", "v_head_size": 4, "scale": 0.5}
+    tally: Counter[str] = Counter()
+    macs = sum(attend(*(numbers(s, tally) for s in ((1, 6), (3, 6), (3, 4))), 0.5, []) for _ in range(4))
+    assert macs == 12 * 6 + 16 * 3
+    check(counted("PagedAttention", inputs, MS, **given), tally, macs)

@@ -95,8 +95,21 @@ def test_sparse_paged_attention_equals_its_tokens(
     check(counted("SparsePagedAttention", inputs, MS, **given), tally, macs)
 
 
-def test_sparse_paged_attention_by_hand_and_what_is_refused() -> None:
-    inputs = [(1, 8), (1, 4), (1, 4), *[(1, 9, 1, 4)] * 2, *[None] * 2, tensor((1, 1), I32), None, tensor((1, 3), I32)]
-    assert counted("SparsePagedAttention", inputs, MS, num_heads=2, kv_num_heads=1) == BY_HAND
-    with pytest.raises(ShapeError, match="quantised cache"):
-        counted("SparsePagedAttention", inputs, MS, num_heads=2, kv_num_heads=1, k_quant_type="PER_TENSOR")
+PAGED = [(1, 8), (1, 4), (1, 4), *[(1, 9, 1, 4)] * 2, *[None] * 2, tensor((1, 1), I32), None, tensor((1, 3), I32)]
+
+
+def test_sparse_paged_attention_by_hand() -> None:
+    assert counted("SparsePagedAttention", PAGED, MS, num_heads=2, kv_num_heads=1) == BY_HAND
+
+
+@pytest.mark.parametrize(
+    ("attributes", "read"),
+    [({}, 3), ({**LOCAL, "local_window_size": 2}, 2), ({**LOCAL, "selected_kv_source": "main"}, 9)],
+    ids=["selected", "local", "more than the table holds"],
+)
+def test_a_quantised_main_cache_restores_the_keys_that_are_read(attributes: dict[str, Any], read: int) -> None:
+    """Of one token: 4 new elements, and 4 of each key of the main cache; the selected auxiliary ones are floats."""
+    plain = counted("SparsePagedAttention", PAGED, MS, num_heads=2, kv_num_heads=1, **attributes)
+    given = {**attributes, "k_quant_type": "PER_TENSOR"}
+    counts = counted("SparsePagedAttention", PAGED, MS, num_heads=2, kv_num_heads=1, **given)
+    assert counts == plain + Counts.of(F32, div=4, mul=4 * read, compare=12)

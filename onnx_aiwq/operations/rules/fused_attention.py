@@ -6,10 +6,10 @@ from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, known_scalar
 from onnx_aiwq.operations.attention_parts import (
     AttentionSizes,
     attend,
+    cache_rounding,
     cached_length,
     grouped_extras,
     projected_attention,
-    refuse_quantised_cache,
     split_heads,
 )
 from onnx_aiwq.operations.registry import rule, shape_of
@@ -28,9 +28,11 @@ def contrib_attention(op: Operator) -> Counts:
         Per element of Q, K and V as many mul as X has channels, one add less, 1 add more with a bias. Per score of q
         queries and k keys d mul and d - 1 add, 1 mul by the scale (none where it is 1), 1 add for mask_index, 1 add for
         attention_bias; softmax per line k - 1 compare, k sub, k root, k - 1 add, k div; per output element k mul and k
-        - 1 add. MACs = mul of the three products. Scores masked by `unidirectional` are computed like any other.
+        - 1 add. do_rotary: per pair of rotated elements of Q and of the new K 4 mul, 1 sub, 1 add. MACs = mul of the
+        three products. Scores masked by `unidirectional` are computed like any other.
     Not counted:
-        Making a mask of mask_index and of `unidirectional`; copies of the past. With a shared buffer, all of it counts.
+        Making a mask of mask_index and of `unidirectional`; copies of the past; the table of angles, which depends on
+        positions alone. With a shared buffer, all of it counts.
     Example:
         X[1, 2, 4], W[4, 12], B, 2 heads: MACs = 24 * 4 + 8 * 2 + 8 * 2 = 128; mul = 128 + 8 = 136, add = 24 * 4 + 8 + 4
         + 8 = 116, sub = root = div = 8, compare = 4.
@@ -124,24 +126,26 @@ def group_query_attention(op: Operator) -> Counts:
         is 1), with softcap 1 div, a Tanh and 1 mul, 1 add for attention_bias; softmax per line of k scores k - 1
         compare, k sub, k root, k - 1 add, k div, one compare, sub, root and add more with a sink; per output element k
         mul and k - 1 add. k is total_sequence_length where known, else the length of present_key, else past and new
-        keys. MACs = mul of both products. Scores outside the causal or local window are computed like any other (dense
-        count).
+        keys. With k_quant_type or v_quant_type, per new element of that cache 1 div, 1 compare to round, 2 compare to
+        saturate, and per element of all k keys or values of a head of the cache 1 mul (div and mul none where the scale
+        is known to be one). MACs = mul of both products. Scores outside the causal or local window are computed like
+        any other (dense count).
     Not counted:
-        Masks, repeating heads, copies of the cache. A quantised cache is refused.
+        Masks, repeating heads, copies of the cache, unpacking of 4 bits.
     Example:
         Q[1, 1, 8], K = V[1, 1, 4], 2 heads, 1 kv head, total_sequence_length 3: 6 scores in 2 lines, d = 4; MACs = 24 +
         8 * 3 = 48, mul = 48 + 6 = 54, add = 18 + 4 + 16 = 38, sub = root = div = 6, compare = 4.
     Reference:
         Contrib operators: GroupQueryAttention.
     """
-    refuse_quantised_cache(op)
     dtype = dtype_of(op.input(0))
     sizes, new = _grouped_sizes(op)
     kv_heads = int(op.attributes["kv_num_heads"])
     vectors = sizes.batch * (sizes.heads * sizes.queries + kv_heads * new)
-    return attend(op, dtype, sizes, sums=int(op.input(10) is not None)) + grouped_extras(
-        op, dtype, sizes, vectors, cosines=op.input(7), norm=op.input(14), sink=op.input(11)
-    )
+    made, read = (sizes.batch * kv_heads * length * sizes.width for length in (new, sizes.keys))
+    rounded = cache_rounding(op, dtype, made=made, read=(read, read), scales=(op.input(12), op.input(13)))
+    extras = grouped_extras(op, dtype, sizes, vectors, cosines=op.input(7), norm=op.input(14), sink=op.input(11))
+    return attend(op, dtype, sizes, sums=int(op.input(10) is not None)) + extras + rounded
 
 
 @rule("DecoderMaskedMultiHeadAttention", family="attention", domain=_CONTRIB)

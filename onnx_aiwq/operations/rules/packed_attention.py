@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, known_scalar
 from onnx_aiwq.operations.attention_parts import (
     AttentionSizes,
     attend,
+    cache_rounding,
     cached_length,
     grouped_extras,
-    refuse_quantised_cache,
     rotation,
 )
 from onnx_aiwq.operations.registry import rule, shape_of
@@ -117,27 +116,33 @@ def paged_attention(op: Operator) -> Counts:
         Per token as in GroupQueryAttention: norm of the heads of Q and K (q_norm_weight), rotation (do_rotary), scores,
         softcap, softmax with an optional sink, the product with V. Every token has as many keys as the second element
         of attention_metadata where that is known and not 0, else as the block table can hold, max_blocks * block_size:
-        only the data knows the lengths. MACs = mul of both products.
+        only the data knows the lengths. With k_quant_type or v_quant_type, per new element of that cache 1 div, 1
+        compare to round, 2 compare to saturate, and per element that the block table gives a sequence, up to the same
+        number of keys, 1 mul (div and mul none where the scale is known to be one). With kv_cache_layout LATENT, the
+        values are the first v_head_size elements of the keys. MACs = mul of both products.
     Not counted:
-        Masks, repeating heads, writing to the cache. A quantised cache and kv_cache_layout LATENT are refused.
+        Masks, repeating heads, writing to the cache, unpacking of 4 bits.
     Example:
         Q[1, 8], K = V[1, 4], 2 heads, 1 kv head, block table [1, 1] of blocks of 3 keys: 6 scores in 2 lines, d = 4;
         MACs = 24 + 8 * 3 = 48, mul = 48 + 6 = 54, add = 18 + 4 + 16 = 38, sub = root = div = 6, compare = 4.
     Reference:
         Contrib operators: PagedAttention.
     """
-    refuse_quantised_cache(op)
-    if op.attributes.get("kv_cache_layout") == "LATENT":
-        raise ShapeError(f"PagedAttention {op.name!r} with kv_cache_layout LATENT is not counted")
-    dtype = dtype_of(op.input(0))
+    dtype, latent = dtype_of(op.input(0)), op.attributes.get("kv_cache_layout") == "LATENT"
     heads, kv_heads = int(op.attributes["num_heads"]), int(op.attributes["kv_num_heads"])
     tokens, hidden = shape_of(op.input(0), "the query")
     width = hidden // (heads + 2 * kv_heads if op.input(1) is None else heads)
-    metadata = op.input(16)
+    narrow = int(op.attributes.get("v_head_size") or width) if latent else width
+    metadata, (sequences, blocks) = op.input(16), shape_of(op.input(7), "the block table")
     keys = 0 if metadata is None or metadata.value is None else int(metadata.value.reshape(-1)[1])
     if not keys:  # 0 says nothing
-        keys = shape_of(op.input(7), "the block table")[1] * shape_of(op.input(3), "the key cache")[1]
-    sizes = AttentionSizes(1, heads, tokens, keys, width, width)
-    return attend(op, dtype, sizes, sums=0) + grouped_extras(
+        keys = blocks * shape_of(op.input(3), "the key cache")[1]
+    sizes = AttentionSizes(1, heads, tokens, keys, width, narrow)
+    read = sequences * kv_heads * keys * width
+    rounded = cache_rounding(
+        op, dtype, made=tokens * kv_heads * width, read=(read, read), scales=(op.input(14), op.input(15))
+    )
+    extras = grouped_extras(
         op, dtype, sizes, tokens * (heads + kv_heads), cosines=op.input(8), norm=op.input(12), sink=op.input(11)
     )
+    return attend(op, dtype, sizes, sums=0) + extras + rounded

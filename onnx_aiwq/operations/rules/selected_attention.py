@@ -7,10 +7,10 @@ from onnx_aiwq.operations.arithmetic import dtype_of, known_scalar
 from onnx_aiwq.operations.attention_parts import (
     AttentionSizes,
     attend,
+    cache_rounding,
     cached_length,
     grouped_extras,
     head_norms,
-    refuse_quantised_cache,
 )
 from onnx_aiwq.operations.registry import rule, shape_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
@@ -89,26 +89,34 @@ def sparse_paged_attention(op: Operator) -> Counts:
     Basic operations:
         As PagedAttention, for k keys per token: as many as selected_indices has columns, and with local_plus_selected
         those of the window, at most what the block table can hold; the bounds that attention_metadata states, where it
-        is known, are taken if they are lower: only the data knows the lengths. MACs = mul of both products.
+        is known, are taken if they are lower: only the data knows the lengths. A quantised cache as in PagedAttention,
+        for the keys of the main cache that the tokens read, at most all that the block table can hold. MACs = mul of
+        both products.
     Not counted:
-        Gathering the keys, repeating heads, writing to the cache, masks. A quantised cache is refused.
+        Gathering the keys, repeating heads, writing to the cache, masks, unpacking of 4 bits.
     Example:
         Q[1, 8], K = V[1, 4], 2 heads, 1 kv head, selected_indices [1, 3]: 6 scores in 2 lines, d = 4; MACs = 24 + 8 * 3
         = 48, mul = 48 + 6 = 54, add = 18 + 4 + 16 = 38, sub = root = div = 6, compare = 4.
     Reference:
         Contrib operators: SparsePagedAttention.
     """
-    refuse_quantised_cache(op)
     dtype, heads = dtype_of(op.input(0)), int(op.attributes["num_heads"])
     tokens, hidden = shape_of(op.input(0), "the query")
     width = hidden // (heads if op.input(1) is not None else heads + 2 * int(op.attributes["kv_num_heads"]))
-    visible = shape_of(op.input(7), "the block table")[1] * shape_of(op.input(3), "the key cache")[1]
+    sequences, blocks = shape_of(op.input(7), "the block table")
+    visible = capacity = blocks * shape_of(op.input(3), "the key cache")[1]
     selected, metadata = shape_of(op.input(9), "the selected indices")[1], op.input(21)
     # Longest query, local keys, selected keys, auxiliary keys, both together; 0 says nothing.
     stated = [0] * 5 if metadata is None or metadata.value is None else metadata.value.reshape(-1).tolist()
-    keys = _candidates(op, min(selected, stated[2] or selected), min(visible, stated[1] or visible))
-    sizes = AttentionSizes(1, heads, tokens, min(keys, stated[4] or keys), width, width)
-    norms = (op.input(17), op.input(18))
-    return attend(op, dtype, sizes, sums=0) + _around(
-        op, dtype, sizes, cosines=op.input(14), norms=norms, sink=op.input(16)
+    selected, visible = min(selected, stated[2] or selected), min(visible, stated[1] or visible)
+    keys = _candidates(op, selected, visible)
+    keys = min(keys, stated[4] or keys)
+    sizes = AttentionSizes(1, heads, tokens, keys, width, width)
+    norms, kv_heads = (op.input(17), op.input(18)), int(op.attributes["kv_num_heads"])
+    cached = _candidates(op, 0, visible) if op.attributes.get("selected_kv_source") == "auxiliary" else keys
+    read = min(tokens * cached, sequences * capacity) * kv_heads * width
+    rounded = cache_rounding(
+        op, dtype, made=tokens * kv_heads * width, read=(read, read), scales=(op.input(19), op.input(20))
     )
+    around = _around(op, dtype, sizes, cosines=op.input(14), norms=norms, sink=op.input(16))
+    return attend(op, dtype, sizes, sums=0) + around + rounded
