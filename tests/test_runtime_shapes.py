@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 
 from corpus import kind_of
 from onnx_aiwq.graph import load
+from onnx_aiwq.operations.counting import Status, count_graph
 from onnx_aiwq.vocabulary import DType
 
 MS, BLOCKED, LAST, ML = "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.ml"
@@ -36,6 +37,13 @@ def small(*shape: int) -> NDArray[Any]:
 
 def ints(*values: int) -> NDArray[Any]:
     return np.array(values, np.int64)
+
+
+def _held(array: NDArray[Any], name: str) -> onnx.TensorProto:
+    """An initializer; integers in their typed field, where onnxruntime 1.23 looks for the axis of ExpandDims alone."""
+    if array.dtype == np.int32:
+        return helper.make_tensor(name, onnx.TensorProto.INT32, array.shape, array.reshape(-1).tolist())
+    return numpy_helper.from_array(array, name)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Call:
             helper.make_tensor_value_info(name, kind_of(array)[0].onnx_number, array.shape)
             for name, array in self.arrays(known=False).items()
         ]
-        held = [numpy_helper.from_array(array, name) for name, array in self.arrays(known=True).items()]
+        held = [_held(array, name) for name, array in self.arrays(known=True).items()]
         graph = helper.make_graph([node], "g", inputs, [onnx.ValueInfoProto(name=name) for name in outputs], held)
         opsets = {"": self.opset, **({self.domain: VERSIONS[self.domain]} if self.domain else {})}
         imports = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
@@ -326,3 +334,23 @@ def test_channels_are_filled_up_to_blocks_of_8_or_16() -> None:
     graph = load(call("ReorderInput", real(1, 24, 4, 5), domain=BLOCKED).model())
     assert dict(graph.assumed_bindings) == {"y0_dim1": 32}
     assert load(call("ReorderInput", real(1, 3, 4, 5), domain=BLOCKED).model(), bind={"y0_dim1": 8}).warnings == ()
+
+
+def test_a_quantised_cache_is_counted_and_has_the_shapes_of_a_run() -> None:
+    schemas = onnxruntime.capi.onnxruntime_pybind11_state.get_all_operator_schema()
+    schema = next(schema for schema in schemas if schema.name == "GroupQueryAttention")
+    if "k_quant_type" not in schema.attributes:
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} has no quantised cache")
+    cache, scale = np.ones((2, 2, 7, 16), np.int8), np.ones(1, np.float32)
+    lengths = [np.full(2, 7, np.int32), np.int32(8)]
+    case = call(
+        "GroupQueryAttention", real(2, 1, 64), real(2, 1, 32), real(2, 1, 32), cache, cache, *lengths, *[None] * 5,
+        scale, scale, outputs=3, num_heads=4, kv_num_heads=2, k_quant_type="PER_TENSOR", v_quant_type="PER_TENSOR",
+        kv_cache_bit_width=8,
+    )  # fmt: skip
+    model = case.model()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    graph = load(model)
+    found = [(tensor.dtype, tensor.shape) for tensor in graph.outputs]
+    assert found == [kind_of(value) for value in session.run(None, case.arrays(known=False))]
+    assert [cost.status for cost in count_graph(graph)] == [Status.COUNTED]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from onnx_aiwq.graph.own_shapes import TO_THE_END, Facts, Open, OutputShape, Typed
-from onnx_aiwq.graph.windows import windows
+from onnx_aiwq.graph.windows import transposed_windows, windows
 from onnx_aiwq.symbolic import Dim, Formula, at_least, at_most
 
 _FAR = 2**31 - 1  # exporters write the largest integer for "to the end"
@@ -121,20 +121,8 @@ def _conv_transpose(facts: Facts) -> Sequence[OutputShape]:
         return ()
     if given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return ()
-    rank = len(shape) - 2
-    strides, dilations = (given.get(name) or (1,) * rank for name in ("strides", "dilations"))
-    extra, pads = given.get("output_padding") or (0,) * rank, given.get("pads") or (0,) * 2 * rank
     kernel = given.get("kernel_shape") or weights[2:]
-    spatial = [
-        strides[axis] * (shape[2 + axis] - 1)
-        + extra[axis]
-        + dilations[axis] * (kernel[axis] - 1)
-        + 1
-        - pads[axis]
-        - pads[rank + axis]
-        for axis in range(rank)
-    ]
-    return [[shape[0], weights[1] * given.get("group", 1), *spatial]]
+    return [[shape[0], weights[1] * given.get("group", 1), *transposed_windows(shape[2:], kernel, given)]]
 
 
 def _resize(facts: Facts) -> Sequence[OutputShape]:

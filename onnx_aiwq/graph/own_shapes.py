@@ -219,19 +219,22 @@ def _mel_weight_matrix(facts: Facts) -> Sequence[OutputShape]:
 
 def _max_unpool(facts: Facts) -> Sequence[OutputShape]:
     shape = facts.shape(0)
-    if shape is None:
-        return ()
+    return () if shape is None else [max_unpool(facts, shape)]
+
+
+def max_unpool(facts: Facts, shape: Sequence[int]) -> Sequence[int | Open]:
+    """The output of MaxUnpool for an input of a shape [n, c, ...]; its third input, where given, states it."""
     if facts.has(2):
         given = facts.integers(2)
-        return [given if given else [*shape[:2], *(Open() for _ in shape[2:])]]
+        return given if given else [*shape[:2], *(Open() for _ in shape[2:])]
     kernel = facts.attributes["kernel_shape"]
     rank = len(kernel)
     strides = facts.attributes.get("strides") or (1,) * rank
     pads = facts.attributes.get("pads") or (0,) * 2 * rank
-    spatial = [
-        (shape[2 + axis] - 1) * strides[axis] + kernel[axis] - pads[axis] - pads[rank + axis] for axis in range(rank)
+    return [
+        *shape[:2],
+        *((shape[2 + i] - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i] for i in range(rank)),
     ]
-    return [[*shape[:2], *spatial]]
 
 
 def _resize(facts: Facts) -> Sequence[OutputShape]:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 import onnx
 
+from onnx_aiwq.graph.channels_last_shapes import channels_last_conv, channels_last_pool
 from onnx_aiwq.graph.own_shapes import Facts, Open, OutputShape, Typed
-from onnx_aiwq.graph.windows import windows
+from onnx_aiwq.graph.windows import transposed_windows, windows
 
-_MS, _BLOCKED, _LAST = "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"
+_MS, _BLOCKED = "com.microsoft", "com.microsoft.nchwc"
 _TYPES = onnx.TensorProto
 
 # Operator -> domain, name and version of the operator that gives it its shape, and how many inputs that reads.
@@ -34,6 +35,7 @@ STANDARD: dict[tuple[str, str], tuple[str, str, int, int]] = {
     (_MS, "Pad"): ("", "Pad", 13, 3),
     (_MS, "QuantizeLinear"): ("", "QuantizeLinear", 21, 3),
     (_MS, "Trilu"): ("", "Trilu", 14, 2),
+    ("com.ms.internal.nhwc", "Resize"): ("", "Resize", 19, 4),
     (_BLOCKED, "AveragePool"): ("", "AveragePool", 11, 1),
     (_BLOCKED, "GlobalAveragePool"): ("", "GlobalAveragePool", 1, 1),
     (_BLOCKED, "GlobalMaxPool"): ("", "GlobalMaxPool", 1, 1),
@@ -111,22 +113,11 @@ def _conv_transpose(facts: Facts) -> Sequence[OutputShape]:
     shape, weights, given = facts.shape(0), facts.shape(1), facts.attributes
     if shape is None or weights is None:
         return []
-    rank = len(shape) - 2
-    pads = facts.integers(2) if facts.has(2) else list(given.get("pads") or (0,) * 2 * rank)
-    strides, dilations = (given.get(name) or (1,) * rank for name in ("strides", "dilations"))
-    extra = given.get("output_padding") or (0,) * rank
-    spatial: list[int | Open] = [
-        Open()
-        if pads is None
-        else strides[i] * (shape[2 + i] - 1)
-        + extra[i]
-        + dilations[i] * (weights[2 + i] - 1)
-        + 1
-        - pads[i]
-        - pads[rank + i]
-        for i in range(rank)
-    ]
-    return [Typed(facts.number(0), (shape[0], weights[1] * given.get("group", 1), *spatial))]
+    channels = weights[1] * given.get("group", 1)
+    if facts.has(2) and facts.integers(2) is None:
+        return [Typed(facts.number(0), (shape[0], channels, *(Open() for _ in shape[2:])))]
+    spatial = transposed_windows(shape[2:], weights[2:], given, facts.integers(2) if facts.has(2) else None)
+    return [Typed(facts.number(0), (shape[0], channels, *spatial))]
 
 
 def _blocked_conv(facts: Facts) -> Sequence[OutputShape]:
@@ -165,25 +156,9 @@ def _blocked_upsample(facts: Facts) -> Sequence[OutputShape]:
     return [Typed(facts.number(0), [size * scale for size, scale in zip(shape, scales, strict=True)])]
 
 
-def _channels_last_conv(facts: Facts) -> Sequence[OutputShape]:
-    shape, weights = facts.shape(0), facts.shape(1)
-    if shape is None or weights is None:
-        return []
-    kernel = facts.attributes.get("kernel_shape") or weights[2:]
-    return [Typed(facts.number(0), (shape[0], *windows(shape[1:-1], kernel, facts.attributes), weights[0]))]
-
-
-def _channels_last_pool(facts: Facts) -> Sequence[OutputShape]:
-    shape = facts.shape(0)
-    if shape is None:
-        return []
-    spatial = windows(shape[1:-1], facts.attributes["kernel_shape"], facts.attributes)
-    return [Typed(facts.number(0), (shape[0], *spatial, shape[-1]))]
-
-
 def _quantized_pool(facts: Facts) -> Sequence[OutputShape]:
     if facts.attributes.get("channels_last"):
-        return _channels_last_pool(facts)
+        return channels_last_pool(facts)
     shape = facts.shape(0)
     if shape is None:
         return []
@@ -221,19 +196,6 @@ def _reduced(number: int | None) -> Callable[[Facts], Sequence[OutputShape]]:
     return rule
 
 
-def _depth_to_space(sign: int) -> Callable[[Facts], Sequence[OutputShape]]:
-    def rule(facts: Facts) -> Sequence[OutputShape]:
-        shape, block = facts.shape(0), facts.attributes["blocksize"]
-        if shape is None:
-            return []
-        batch, height, width, channels = shape
-        if sign > 0:
-            return [Typed(facts.number(0), (batch, height * block, width * block, channels // block**2))]
-        return [Typed(facts.number(0), (batch, height // block, width // block, channels * block**2))]
-
-    return rule
-
-
 RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
     ("", "MemcpyFromHost"): _like(0),
     ("", "MemcpyToHost"): _like(0),
@@ -250,9 +212,9 @@ RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
     (_MS, "MatMulNBitsQkv"): _projections,
     (_MS, "MulInteger"): _multiply_integers,
     (_MS, "NGramRepeatBlock"): _like(1),
-    (_MS, "NhwcConv"): _channels_last_conv,
-    (_MS, "NhwcFusedConv"): _channels_last_conv,
-    (_MS, "NhwcMaxPool"): _channels_last_pool,
+    (_MS, "NhwcConv"): channels_last_conv,
+    (_MS, "NhwcFusedConv"): channels_last_conv,
+    (_MS, "NhwcMaxPool"): channels_last_pool,
     (_MS, "QGemm"): _quantized_gemm,
     (_MS, "QLinearAveragePool"): _quantized_pool,
     (_MS, "QLinearGlobalAveragePool"): _quantized_global_pool,
@@ -263,10 +225,4 @@ RULES: dict[tuple[str, str], Callable[[Facts], Sequence[OutputShape]]] = {
     (_BLOCKED, "ReorderInput"): _reorder_input,
     (_BLOCKED, "ReorderOutput"): _reorder_output,
     (_BLOCKED, "Upsample"): _blocked_upsample,
-    (_LAST, "AveragePool"): _channels_last_pool,
-    (_LAST, "Conv"): _channels_last_conv,
-    (_LAST, "DepthToSpace"): _depth_to_space(1),
-    (_LAST, "LpPool"): _channels_last_pool,
-    (_LAST, "MaxPool"): _channels_last_pool,
-    (_LAST, "SpaceToDepth"): _depth_to_space(-1),
 }

@@ -3,7 +3,7 @@
 Every node is inferred on its own, with concrete input shapes, so that nothing that a file merely declares is trusted:
 1. `onnx-shape-inference` (symbolic; knows com.microsoft; follows shape arithmetic through small integer tensors),
 2. `onnx.shape_inference` for the node alone, where the first says nothing,
-3. rules of our own (`own_shapes`, `ml_shapes`, `runtime_shapes`, `contrib_shapes`, `formula_shapes`, `sequences`),
+3. rules of our own (the modules of this folder that end in `_shapes`, and `sequences`),
 4. the shape that the file declares, for what is open still,
 5. the reference evaluator, where every input is known and small (constant folding).
 A dimension that only run-time data decides becomes a symbol of its own, which a user can bind.
@@ -23,7 +23,16 @@ import onnx
 import onnx_ir as ir
 import onnx_shape_inference as osi
 
-from onnx_aiwq.graph import contrib_shapes, formula_shapes, ml_shapes, own_shapes, runtime_shapes, sequences
+from onnx_aiwq.graph import (
+    attention_shapes,
+    channels_last_shapes,
+    contrib_shapes,
+    formula_shapes,
+    ml_shapes,
+    own_shapes,
+    runtime_shapes,
+    sequences,
+)
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, ONNX_NUMBERS, Entry
 from onnx_aiwq.graph.folding import FOLDED, SIZED_BY_NUMBERS, evaluate
 from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape, require_size
@@ -36,7 +45,14 @@ if TYPE_CHECKING:
 # The libraries log what they cannot infer; the gap shows in our own report, so their lines would only repeat it.
 logging.getLogger("onnx_shape_inference").setLevel(logging.CRITICAL)
 
-_OWN_RULES = {**own_shapes.RULES, **ml_shapes.RULES, **runtime_shapes.RULES, **contrib_shapes.RULES}
+_OWN_RULES = {
+    **own_shapes.RULES,
+    **ml_shapes.RULES,
+    **runtime_shapes.RULES,
+    **contrib_shapes.RULES,
+    **channels_last_shapes.RULES,
+    **attention_shapes.RULES,
+}
 _OPEN = "aiwq_open"  # begins the placeholders of dimensions that our own rules leave open
 _NONDETERMINISTIC = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}

@@ -5,7 +5,9 @@ Every function returns the count of one element or of one line; rules scale it.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from onnx_aiwq.errors import ShapeError
@@ -13,6 +15,7 @@ from onnx_aiwq.operations.registry import shape_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
 _INTEGERS = {dtype.label: dtype for dtype in DType if dtype.is_integer}
+GELU_SLOPE = 1.702  # GELU as the TO paper counts it, x * sigmoid(1.702 x)
 LARGEST_INTEGER_EXPONENT = 64
 """Known integer exponents up to this are squared and multiplied; beyond it a power is exp(y log x)."""
 
@@ -166,3 +169,32 @@ def insertions(n: int, k: int) -> int:
     # Bit b is present in the bit length of every number from 2^b on.
     growing = sum(k - (1 << bit) for bit in range(k.bit_length()) if 1 << bit < k)
     return growing + (n - k) * k.bit_length()
+
+
+# FusedConv, FusedGemm and FusedMatMulActivation: one element of their `activation`.
+_ACTIVATIONS: Mapping[str, Callable[[DType], Counts]] = {
+    "": Counts.of,
+    "Relu": functools.partial(Counts.of, compare=1),
+    "Sigmoid": sigmoid,
+    "Tanh": tanh,
+    "LeakyRelu": functools.partial(Counts.of, mul=1, compare=1),
+    "Clip": functools.partial(Counts.of, compare=2),
+    "HardSigmoid": functools.partial(Counts.of, add=1, mul=1, compare=2),
+    "HardSwish": functools.partial(Counts.of, add=1, mul=2, compare=2),
+    "Elu": functools.partial(Counts.of, sub=1, mul=1, root=1, compare=1),
+    "Softplus": softplus,
+    "Softsign": functools.partial(Counts.of, add=1, div=1, compare=1),
+    "ThresholdedRelu": functools.partial(Counts.of, compare=1),
+}
+
+
+def fused_activation(op: Operator, results: int) -> Counts:
+    """The activation that a fused operator names in its attribute `activation`, on `results` elements.
+
+    Raises:
+        ShapeError: if it is none of those that onnxruntime fuses.
+    """
+    name = str(op.attributes.get("activation") or "")
+    if name not in _ACTIVATIONS:
+        raise ShapeError(f"activation {name!r} of {op.op_type} {op.name!r} is none of {sorted(_ACTIVATIONS)}")
+    return _ACTIVATIONS[name](dtype_of(op.input(0))) * results

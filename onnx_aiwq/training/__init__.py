@@ -19,6 +19,7 @@ from typing import Literal
 from onnx_aiwq.errors import PolicyError
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.operations.counting import Convention, NodeCost, Status, count_operator
+from onnx_aiwq.training.fake_quantisation import FakeQuantised, fake_quantised, holds_rounded_weights
 from onnx_aiwq.training.gradients import (
     BackwardPass,
     NodeGradient,
@@ -114,13 +115,14 @@ def training_costs(
     step = _checked_step(graph, level, loss, optimizer, bp, batch, output, convention)
     if step.level == "validation":
         return (*(_repeated(cost, step.batch) for cost in costs), _loss_cost(step))
-    passed = _backward(graph, costs, step.loss)
+    floats = fake_quantised(graph, costs, convention)
+    passed = _backward(floats, step.loss)
     if not passed.trained:
         raise PolicyError(
             f"level 'training': the output {step.loss.output.name!r} depends on no float parameter that could be "
             "trained; use --level validation, or name another output"
         )
-    nodes = [_trained_node(graph, cost, passed, step) for cost in costs]
+    nodes = [_trained_node(floats, cost, passed, step) for cost in floats.costs]
     return (*nodes, _loss_cost(step), _optimizer_cost(step, passed.trained))
 
 
@@ -152,6 +154,11 @@ def training_assumptions(
             "the model is trained as it was exported: float weights and buffers alike, batch normalisation with its "
             "stored statistics and dropout as the file has them"
         )
+        if holds_rounded_weights(graph):
+            lines.append(
+                "weights that the file holds as integers are trained as floats that every step rounds and restores "
+                "(quantisation-aware training); all products are computed in floats"
+            )
         if step.bp == "batch":
             lines.append("the backward pass is counted once per mini-batch, as the TO paper's published numbers do")
     return tuple(lines)
@@ -179,9 +186,9 @@ def _checked_step(
     )
 
 
-def _backward(graph: Graph, costs: Sequence[NodeCost], loss: Loss) -> BackwardPass:
+def _backward(floats: FakeQuantised, loss: Loss) -> BackwardPass:
     fused = {loss.producer.name} if loss.fuses and loss.producer is not None else set()
-    return backward_pass(graph, [cost.operator for cost in costs], loss.output, fused=fused)
+    return backward_pass(floats.graph, [cost.operator for cost in floats.costs], loss.output, fused=fused)
 
 
 def _scaled(number: int | None, factor: int) -> int | None:
@@ -199,13 +206,15 @@ def _repeated(cost: NodeCost, runs: int) -> NodeCost:
     )
 
 
-def _trained_node(graph: Graph, cost: NodeCost, passed: BackwardPass, step: _Step) -> NodeCost:
+def _trained_node(floats: FakeQuantised, cost: NodeCost, passed: BackwardPass, step: _Step) -> NodeCost:
     """Forward and backward cost of one node in one step."""
     gradient = passed.nodes.get(cost.operator.name)
     again = unfolded_operator(cost.operator, passed.unfolded)
     if again is not None and cost.status is not Status.UNSUPPORTED:
         # A weight that changes is no constant: what a runtime folds at inference, training computes in every step.
-        cost = count_operator(again, graph, convention=step.convention)
+        cost = count_operator(again, floats.graph, convention=step.convention)
+    if gradient is not None and cost.counts is not None:
+        cost = replace(cost, counts=cost.counts + step.priced(floats.rounding.get(cost.operator.name, Counts())))
     launches = cost.operator.repeats * step.backward_runs
     total = _repeated(cost, step.batch)
     if gradient is None or total.counts is None:

@@ -21,6 +21,12 @@ _MAX_EXPANSIONS = 20  # function bodies within function bodies
 NO_RULE = "has no backward rule and no ONNX function body that can be differentiated"
 # A gradient passes them although what they return are integers: they stand for the floats that were rounded.
 _STRAIGHT_THROUGH = frozenset({"QuantizeLinear"})
+# Words in the names of operators that compute on integers.
+_ON_INTEGERS = ("Integer", "QLinear", "DynamicQuantize", "QOrdered", "QGemm", "QAttention")
+INTEGER_REASON = (
+    "computes on integers, which has no derivative; train the model from before its quantisation, or one that rounds "
+    "with QuantizeLinear and DequantizeLinear around float operators"
+)
 _LOOP_REASON = "is a loop: back-propagation through its iterations is not counted, nor is that of its body"
 
 
@@ -212,6 +218,8 @@ class _Sweep:
         """The backward counts of all calls, before accumulation; None and a reason where they are unknown."""
         if operator.op_type in _LOOPS and not operator.domain:
             return None, _LOOP_REASON
+        if rule is None and any(word in operator.op_type for word in _ON_INTEGERS):
+            return None, INTEGER_REASON
         if rule is None:
             return self._by_body(operator, wanted)
         if rule.function is None:

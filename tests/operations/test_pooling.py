@@ -13,7 +13,6 @@ from onnx import helper
 
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
-from operators import count, operator
 from oracle import Number, as_basic_operations, numbers
 
 OPSET = 22
@@ -302,11 +301,3 @@ def test_max_pool_with_mask_by_hand() -> None:
         "MaxpoolWithMask", [(1, 2, 4, 4), (1, 2, 4, 4)], (1, 2, 2, 2), "com.microsoft", kernel_shape=(2, 2)
     )
     assert counts == Counts.of(F32, compare=32 + 24)
-
-
-@pytest.mark.parametrize("op_type", ["MaxPool", "AveragePool", "LpPool"])
-def test_the_place_of_the_channels_changes_no_count(op_type: str) -> None:
-    kernel = {"kernel_shape": (2, 2), "strides": (2, 2)}
-    first = count(operator(op_type, [(1, 3, 8, 8)], [(1, 3, 4, 4)], **kernel))
-    last = count(operator(op_type, [(1, 8, 8, 3)], [(1, 4, 4, 3)], domain="com.ms.internal.nhwc", **kernel))
-    assert first == last != Counts()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from onnx_aiwq.errors import ShapeError
-from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, power, sigmoid, softmax_line, tanh
+from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, power, sigmoid, tanh
+from onnx_aiwq.operations.attention_parts import windowed_attention
 from onnx_aiwq.operations.registry import rule, shape_of, size_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator
 
@@ -34,15 +35,10 @@ def longformer_attention(op: Operator) -> Counts:
     """
     dtype, heads = dtype_of(op.input(0)), int(op.attributes["num_heads"])
     batch, length, hidden = shape_of(op.input(0), "the input")
-    window, width = int(op.attributes["window"]), hidden // heads
-    types = (dtype, dtype)
+    window, types = int(op.attributes["window"]), (dtype, dtype)
     total = dot_products(types, batch * length * 3 * hidden, hidden, op.input(2))
     total += dot_products(types, batch * (2 * length + window) * hidden, hidden, op.input(5))
-    for lines, keys in ((batch * heads * length, 3 * window + 1), (batch * heads * window, length)):
-        scores = lines * keys
-        total += dot_products(types, scores, width) + dot_products(types, lines * width, keys)
-        total += softmax_line(dtype, keys) * lines + Counts.of(dtype, add=scores, mul=scores if width != 1 else 0)
-    return total
+    return total + windowed_attention(dtype, batch * heads, length, window, hidden // heads)
 
 
 @rule("RelativePositionBias", family="attention", domain=_CONTRIB)

@@ -67,11 +67,6 @@ movement(
     *("MemcpyFromHost", "MemcpyToHost"),
     why="Copies a tensor between host and device; onnxruntime writes it into models that it optimised for a device.",
 )
-movement(
-    *("DepthToSpace", "SpaceToDepth"),
-    domain="com.ms.internal.nhwc",
-    why="Copies elements to other places in the channels-last layout.",
-)
 
 
 def _real_dtype(dtype: DType) -> DType:

@@ -24,7 +24,6 @@ def _global_windows(op: Operator) -> tuple[int, int]:
 @rule("MaxPool", family="pooling")
 @rule("NhwcMaxPool", family="pooling", domain="com.microsoft")
 @rule("MaxPool", family="pooling", domain="com.microsoft.nchwc")
-@rule("MaxPool", family="pooling", domain="com.ms.internal.nhwc")
 def max_pool(op: Operator) -> Counts:
     """Maximum over sliding windows.
 
@@ -46,7 +45,6 @@ def max_pool(op: Operator) -> Counts:
 
 @rule("AveragePool", family="pooling")
 @rule("AveragePool", family="pooling", domain="com.microsoft.nchwc")
-@rule("AveragePool", family="pooling", domain="com.ms.internal.nhwc")
 def average_pool(op: Operator) -> Counts:
     """Mean over sliding windows.
 
@@ -117,7 +115,6 @@ def _norms(op: Operator, windows: int, taps: int) -> Counts:
 
 
 @rule("LpPool", family="pooling")
-@rule("LpPool", family="pooling", domain="com.ms.internal.nhwc")
 def lp_pool(op: Operator) -> Counts:
     """p-norm over sliding windows.
 

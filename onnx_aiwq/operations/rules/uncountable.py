@@ -34,16 +34,3 @@ uncountable(
     *("GRUUnit", "GivenTensorFill"),
     why="it was an experiment of the first opsets that neither ONNX nor onnxruntime kept",
 )
-uncountable(
-    *("BatchNormalization", "ConvTranspose", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GridSample"),
-    *("InstanceNormalization", "LRN", "MaxUnpool", "QLinearAveragePool", "QLinearConvTranspose", "Resize"),
-    domain="com.ms.internal.nhwc",
-    why="onnxruntime makes it within a session for an accelerator, and it has no rule yet; analyze the model that "
-    "onnxruntime was given",
-)
-uncountable(
-    *("DynamicSparseAttention", "PackedSparseAttentionIndexer", "QOrderedAttention", "QOrderedLongformerAttention"),
-    *("SparseAttentionIndexer", "SparsePagedAttention"),
-    domain="com.microsoft",
-    why="it runs in builds of onnxruntime for an accelerator alone, and it has no rule yet",
-)
