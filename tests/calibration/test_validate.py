@@ -18,12 +18,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibrated import calibrated_profile, time_model
 from onnx_aiwq.calibration.candidates import candidates_of, light_models, prepare
+from onnx_aiwq.calibration.running import CallOverhead
+from onnx_aiwq.calibration.stored import SETTINGS, Settings, State
 from onnx_aiwq.errors import ModelError, ShapeError
 from onnx_aiwq.profiles import read_profile, this_machine
 from onnx_aiwq.render.validation import render_validation
 from schemas import left_open, problems
 
 AIWQ = shutil.which("aiwq", path=str(Path(sys.executable).parent)) or shutil.which("aiwq") or "aiwq"
+LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 
 
 def run(*arguments: str | Path, data: Path, seconds: float = 600) -> subprocess.CompletedProcess[str]:
@@ -142,12 +145,14 @@ def test_calibrate_validate_analyze(tmp_path: Path, models: list[Path]) -> None:
     assert "profile.json exists and is never overwritten" in over.stderr.splitlines()[-1]
 
     arguments = ("--hardware", folder / "profile.json", "--format", "json")
-    done = run("validate", *models, *arguments, data=tmp_path)
+    # One by hand, two that somebody else exported.
+    networks = [models[0], *(LIGHT / f"light_{name}.onnx" for name in ("squeezenet", "shufflenet"))]
+    done = run("validate", *networks, *arguments, data=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert problems("validation-1", found) == []
     assert found["meter"] is None
-    assert len(found["networks"]) == 3
+    assert [each["path"] for each in found["networks"]] == [str(path) for path in networks]
     for each in found["networks"]:
         assert 0 < each["predicted_low_s"] <= each["predicted_s"] <= each["predicted_high_s"] < math.inf
         assert 0 < each["measured_s"] < math.inf and 0 < each["deployed_s"] < math.inf
@@ -199,6 +204,36 @@ def test_what_cannot_be_done_is_refused(arguments: tuple[str, ...], parts: tuple
     assert (last.returncode, last.stdout) == (2, "")
     for part in parts:
         assert part in last.stderr.splitlines()[-1]
+
+
+def begun(folder: Path, threads: int) -> Path:
+    """A folder of a calibration whose samples are yet to come."""
+    settings = Settings("CPUExecutionProvider", threads, "all", 0, "1.0", "a machine")
+    folder.mkdir()
+    (folder / SETTINGS).write_text(State(settings, CallOverhead(1e-5, 1e-6, 2e-6)).to_json(), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "there"),
+    [("--threads", "1", "2"), ("--optimization", "basic", "all"), ("--provider", "CUDAExecutionProvider", "CPUExec")],
+)
+def test_samples_are_fitted_with_the_settings_that_they_were_taken_with(
+    option: str, value: str, there: str, tmp_path: Path
+) -> None:
+    done = run("calibrate", "--fit-only", begun(tmp_path / "two", 2), option, value, data=tmp_path)
+    refused(done, f"{option} {value}: the samples of", f"were taken with {there}", f"leave {option} out")
+
+
+def test_watts_of_a_fit_are_those_of_the_threads_of_its_samples(tmp_path: Path) -> None:
+    watts = []
+    for threads in (1, 2):
+        arguments = ("--meter", "power-model", "--processor", "AMD EPYC 9654 96-Core Processor")
+        done = run("calibrate", "--fit-only", begun(tmp_path / str(threads), threads), *arguments, data=tmp_path)
+        told, ended = done.stderr.splitlines()
+        assert "holds 0 composites; a fit needs 12" in ended
+        watts.append(float(told.removeprefix("aiwq: power-model: ").partition(" W")[0]))
+    assert watts[1] > 1.2 * watts[0]
 
 
 def test_a_profile_of_another_machine_or_provider(models: list[Path], tmp_path: Path) -> None:
