@@ -22,7 +22,7 @@ echo "== ruff";             "$bin/ruff" check . && "$bin/ruff" format --check .
 echo "== mypy";             "$bin/mypy"
 echo "== import contracts"; "$bin/lint-imports" --no-cache | tail -n 8
 # The tests import the installed wheel: `pythonpath` holds tests/ alone, and -P keeps this folder off the path.
-echo "== tests";            AIWQ_EXPECT_WHEEL=1 "$bin/python" -P -m pytest -n 2 --dist loadfile "$@"
+echo "== tests";            AIWQ_EXPECT_WHEEL=1 "$bin/python" -P -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 contract=../shared/checks/contract.py
 if [ -f "$contract" ]; then
     echo "== contract";     "$bin/python" "$contract" "$bin/aiwq"
