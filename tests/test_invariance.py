@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -20,6 +20,7 @@ from onnx_aiwq.symbolic import Formula, evaluated
 from onnx_aiwq.vocabulary import Counts
 from random_graphs import OPSET, Network, model_of, networks, value
 from runtime import run_all_tensors
+from runtime_release import OLD
 
 CONTAINERS = {"If", "Loop"}
 few = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -49,6 +50,8 @@ def test_every_tensor_has_the_type_and_shape_of_a_run(network: Network) -> None:
     model = network.model()
     graph = load(model)
     tensors = {tensor.name: tensor for o in graph.operators for tensor in (*o.inputs, *o.outputs) if tensor}
+    normalised = [tensors[node.input[0]] for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assume(not OLD or all(tensor.shape and tensor.shape[-1] > 1 for tensor in normalised))  # 1.23 refuses lines of one
     seen = run_all_tensors(model, {"x": np.ones(network.input_shape, np.float32)})
     made = [name for node in model.graph.node for name in node.output]
     assert [(name, tensors[name].dtype.label, tensors[name].shape) for name in made] == [

@@ -17,6 +17,7 @@ from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.lowering import Level, lower
 from onnx_aiwq.operations.counting import count_graph
 from runtime import LEVELS
+from runtime_release import same_optimiser
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 TEXT, IMAGE = {"batch": 1, "sequence": 16}, {"batch": 1}
@@ -79,6 +80,7 @@ def macs(graph: Graph) -> int:
     return sum(cost.counts.macs for cost in count_graph(graph) if cost.counts is not None)
 
 
+@same_optimiser
 @pytest.mark.parametrize("case", [case.parameter for case in CASES])
 def test_real_models_are_lowered_as_the_optimiser_does(case: Case, tmp_path: Path) -> None:
     exported = load(case.file, bind=case.bind)
@@ -171,6 +173,7 @@ def image_patterns() -> dict[str, list[NodeProto]]:
     return found
 
 
+@same_optimiser
 @pytest.mark.parametrize("name", image_patterns())
 def test_image_patterns(name: str, tmp_path: Path) -> None:
     check_levels(small_model(image_patterns()[name], {"x": (1, 16, 8, 8)}, ["y"], IMAGES), tmp_path)
@@ -317,6 +320,7 @@ def random_network(generator: Generator) -> onnx.ModelProto:
     return small_model(nodes, {"x": shape}, [name for name in channels if name not in read and name != "x"], constants)
 
 
+@same_optimiser
 @pytest.mark.parametrize("seed", range(24))
 def test_random_networks(seed: int, tmp_path: Path) -> None:
     check_levels(random_network(default_rng(seed)), tmp_path)

@@ -28,12 +28,12 @@ def grouped(function: Callable[..., Result]) -> Callable[..., Result]:
     Raises:
         TypeError: if two groups of a command have an option of the same name.
     """
-    hints = get_type_hints(function, include_extras=True)
     groups: dict[str, type[Any]] = {}
     headings: dict[str, str] = {}
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(function).parameters.values():
-        kind = hints[parameter.name]
+    # Not by get_type_hints: before Python 3.11 it hides what is annotated in an Optional where the default is None.
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        kind = parameter.annotation
         if isinstance(kind, type) and is_dataclass(kind):
             groups[parameter.name] = kind
             parameters += _parameters_of(kind)
