@@ -16,7 +16,6 @@ from onnx_aiwq.runs import RunOptions
 _DIGITS = 16  # of a digest that names a set of settings or a profile
 DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_MAX_MEMORY_BYTES = 4_000_000_000
-LEAST_MEMORY_BYTES = 256_000_000  # the libraries take more than half of it
 
 
 @dataclass(frozen=True)

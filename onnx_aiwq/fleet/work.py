@@ -9,6 +9,7 @@ import time
 from typing import Any, TypedDict
 
 from onnx_aiwq import __version__
+from onnx_aiwq.addresses import public_address
 from onnx_aiwq.fleet.isolation import SUSPENDED, Child
 from onnx_aiwq.fleet.settings import Limits
 
@@ -75,7 +76,7 @@ def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> tuple[list[
             child.close()
             child = Child(settings, limits)
         if "message" in found:  # rows do not depend on the folder that a worker sees the files in
-            found["message"] = found["message"].replace(job["location"], job["model"])
+            found["message"] = found["message"].replace(public_address(job["location"]), job["model"])
         outcomes.append({"model": job["model"], "version": job["version"], **found})
     idle.put(child)
     return outcomes, jobs[len(outcomes) :]

@@ -195,7 +195,7 @@ def _declared(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
 def _model_info(skeleton: Skeleton, opsets: Mapping[str, int], subgraphs: int) -> ModelInfo:
     proto = skeleton.proto
     return ModelInfo(
-        path=skeleton.path or skeleton.url,
+        path=skeleton.path or skeleton.address,
         size_bytes=skeleton.size_bytes,
         graph_sha256=skeleton.graph_sha256,
         ir_version=proto.ir_version,

@@ -20,7 +20,6 @@ from onnx_aiwq.bounds import MAX_EXPANDED, MAX_EXPANSION, MAX_RANK, MAX_SCOPE_CH
 from onnx_aiwq.errors import ModelError
 from onnx_aiwq.graph import decoding, loops
 from onnx_aiwq.graph.attributes import (
-    GRAPH_KINDS,
     attribute_values,
     domain_of,
     version_of,
@@ -347,7 +346,6 @@ class Walk:
     def _run_operator(self, node: onnx.NodeProto, inputs: Sequence[Entry | None], place: Place) -> list[Entry | None]:
         call = Call(
             proto=node,
-            attributes=tuple(ir.serde.deserialize_attribute(a) for a in node.attribute if a.type not in GRAPH_KINDS),
             version=version_of(node.domain, place.opsets),
             outputs=tuple(place.unique(name) for name in node.output),
             declared=tuple(place.declared.get(name) for name in node.output),
