@@ -128,13 +128,15 @@ def open_ranges(url: str) -> RangeView:
     try:
         stream: Any = system.open(path, "rb", cache_type="none")
         size = stream.size if hasattr(stream, "size") else stream.seek(0, 2)
+        if size is None and system.info(path).get("size") == 0:
+            size = 0  # of nothing there are no ranges
     except Exception as error:
         # Every kind of store raises its own (OSError, aiohttp.ClientError, botocore's), without a common base.
         raise _unreadable(label, error) from error
-    if size is None or not stream.seekable():
-        raise UnreadableError(f"{label}: its server serves no byte ranges; download the file and give its path")
     if size == 0:
         raise ModelError(f"{label}: the file is empty, expected an ONNX model; export or upload it again")
+    if size is None or not stream.seekable():
+        raise UnreadableError(f"{label}: its server serves no byte ranges; download the file and give its path")
 
     def read(start: int, stop: int) -> bytes:
         try:
