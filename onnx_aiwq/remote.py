@@ -17,7 +17,7 @@ from onnx_aiwq.errors import AiwqError, ModelError, UnreadableError
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-FIRST_FETCH_BYTES = 1024  # holds the header of a tensor: name, type and dims
+FIRST_FETCH_BYTES = 512  # holds the header of a tensor: name, type and dims
 LARGEST_FETCH_BYTES = 256 * 1024  # the most that a fetch can overshoot into weights
 _GROWTH = 4
 _SAFE_LOCATION = re.compile(r"[\w@+=, -][\w@+=,. -]*(/[\w@+=, -][\w@+=,. -]*)*")

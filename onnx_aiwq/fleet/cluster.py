@@ -50,6 +50,8 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters arrives as an exception
     if cluster.scheduler is None:
         with contextlib.ExitStack() as stack:
+            # Its statistics of what workers do are nobody's, and cost every process a share of its time.
+            stack.enter_context(need("dask").config.set({"distributed.worker.profile.enabled": False}))
             with _interrupts_deferred():
                 local = stack.enter_context(
                     distributed.LocalCluster(
