@@ -96,4 +96,4 @@ def _concrete(value: ir.Value) -> tuple[int, ...] | None:
     if type(value.type) is not ir.TensorType or value.shape is None:
         return None
     dims = value.shape.dims
-    return dims if all(type(dim) is int for dim in dims) else None  # type: ignore[return-value]
+    return dims if all(type(dim) is int for dim in dims) else None
