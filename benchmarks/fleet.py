@@ -225,7 +225,7 @@ def main() -> None:
     """Run what was asked for and print it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measurements", nargs="+", choices=MEASUREMENTS)
-    parser.add_argument("--models", type=int, help="models; the corpus unless given, 20,000 for memory, 6,000 for kills")
+    parser.add_argument("--models", type=int, help="unless given the corpus, 20,000 for memory, 6,000 for kills")
     parser.add_argument("--workdir", type=Path, help="folder for models and results; a temporary one unless given")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
