@@ -134,15 +134,15 @@ def _resident(pid: int) -> tuple[int, int]:
 
 def kills(work: Path, models: int | None) -> dict[str, Any]:
     """A run that is killed ten times at random moments and taken up again, against an undisturbed one."""
-    count = write_corpus(work / "corpus", models)
+    count = write_corpus(work / "corpus", models or 6000)
     sources = work / "corpus"
     (sources / "truncated.onnx").write_bytes(next((sources / "00").glob("*conv*.onnx")).read_bytes()[:-7])
     calm = timed(fleet(sources, work / "calm", 2))
     randomly = random.Random(7)
     moments = []
     for index in range(KILLS):
-        # Past the start, most of the time; a fifth of the run each, so that there is something left to kill.
-        wait = randomly.uniform(0.2, 1.0) * max(calm["seconds"] / 4, 5.0)
+        # Most of the time past the start and what is written last, and early enough that something is left to kill.
+        wait = randomly.uniform(0.1, 0.4) * max(calm["seconds"], 15.0)
         process = subprocess.Popen(
             fleet(sources, work / "killed", 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -225,7 +225,7 @@ def main() -> None:
     """Run what was asked for and print it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measurements", nargs="+", choices=MEASUREMENTS)
-    parser.add_argument("--models", type=int, help="number of models; the corpus, and 20,000 for memory, unless given")
+    parser.add_argument("--models", type=int, help="unless given the corpus, 20,000 for memory, 6,000 for kills")
     parser.add_argument("--workdir", type=Path, help="folder for models and results; a temporary one unless given")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()

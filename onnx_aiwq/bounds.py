@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 
+from onnx_aiwq.addresses import public_address
+
 MAX_NAME_CHARACTERS = 1_000  # of a name in a file; longer ones are shortened as the file is read
 MAX_SCOPE_CHARACTERS = 4_000  # of the path of functions and subgraphs around a node
 MAX_MESSAGE_WORD, MAX_MESSAGE = 300, 8_000  # characters
@@ -27,8 +29,8 @@ def shortened(text: str, most: int) -> str:
 
 
 def one_message(text: str) -> str:
-    """One printable line, its words and itself of a length that a person can read."""
-    words = (shortened(word, MAX_MESSAGE_WORD) for word in text.split())
+    """One printable line, its words and itself of a length that a person can read, without the secrets of URLs."""
+    words = (shortened(public_address(word), MAX_MESSAGE_WORD) for word in text.split())
     line = " ".join(words)
     if not line.isprintable():
         line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)

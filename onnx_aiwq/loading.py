@@ -6,18 +6,20 @@ as much as its graph. Small external tensors that decide shapes are read on dema
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_aiwq.addresses import is_url, public_address
 from onnx_aiwq.bounds import MAX_NAME_CHARACTERS, shortened
 from onnx_aiwq.errors import ModelError, UnreadableError
-from onnx_aiwq.remote import is_url, open_ranges, read_beside
+from onnx_aiwq.remote import open_ranges, read_beside
 from onnx_aiwq.vocabulary import DType
 from onnx_aiwq.wireformat import INLINE_PAYLOAD, PAYLOAD_LIMIT_BYTES, ByteView, strip_payloads
 
@@ -35,6 +37,9 @@ _OTHER_FORMATS = {
     b"<?xm": "it is an XML file (an OpenVINO model?); give the ONNX file that it came from",
 }
 
+# What the system says of names that no file has: too long, through a file as if it were a folder, in a circle.
+_NO_SUCH_NAME = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -45,7 +50,7 @@ class Skeleton:
         path: where the model came from, None for bytes, ModelProto and URLs.
         size_bytes: size of the model file (external data not included).
         graph_sha256: SHA-256 over the skeleton's bytes: the graph, not the values of large weights.
-        url: where a model elsewhere came from, else None.
+        url: where a model elsewhere came from, with what its server asks for; else None. `address` may be shown.
     """
 
     proto: onnx.ModelProto
@@ -55,9 +60,20 @@ class Skeleton:
     url: str | None = None
 
     @property
+    def address(self) -> str | None:
+        """The URL without what is secret in it."""
+        return None if self.url is None else public_address(self.url)
+
+    @property
     def label(self) -> str:
         """How messages name the model."""
-        return self.url or (str(self.path) if self.path else "the model in memory")
+        return _label(self.path, self.url)
+
+
+def _label(path: Path | None, url: str | None) -> str:
+    if url is not None:
+        return public_address(url)
+    return "the model in memory" if path is None else str(path)
 
 
 def read_skeleton(source: str | os.PathLike[str] | bytes | onnx.ModelProto | Skeleton) -> Skeleton:
@@ -126,7 +142,7 @@ def _from_view(view: ByteView, path: Path | None, url: str | None = None) -> Ske
     import onnx
     from google.protobuf.message import DecodeError
 
-    label = url or (str(path) if path else "the model in memory")
+    label = _label(path, url)
     head = bytes(view[:8])
     if head[4:8] == b"ORTM":
         raise ModelError(f"{label}: it is in onnxruntime's own .ort format; give the ONNX file that it was made from")
@@ -250,29 +266,43 @@ def _external_bytes(tensor: onnx.TensorProto, dtype: DType, skeleton: Skeleton) 
     size_bytes = (size_bytes * dtype.bits + 7) // 8
     if location == INLINE_PAYLOAD or not location or not isinstance(location, str):
         return None
-    if skeleton.path is None and skeleton.url is None:
-        return None
     if not dtype.is_integer or not 0 < size_bytes <= PAYLOAD_LIMIT_BYTES:
         return None
     try:
-        if skeleton.path is None:
-            return _remote_bytes(skeleton, entries, size_bytes)
-        folder = skeleton.path.resolve().parent
-        file = (folder / location).resolve()
-        if int(entries.get("length", size_bytes)) != size_bytes:
+        offset = int(entries.get("offset", "0"))
+        if int(entries.get("length", size_bytes)) != size_bytes or offset < 0:
             return None  # more or less than the tensor holds: its neighbour's bytes are not guessed to be its own
-        if not file.is_relative_to(folder) or not stat.S_ISREG(file.stat().st_mode):
+    except ValueError:
+        return None
+    if skeleton.path is not None:
+        data = _bytes_beside(skeleton.path, location, offset, size_bytes)
+    else:
+        data = None if skeleton.url is None else read_beside(skeleton.url, location, offset, size_bytes)
+    return data if data is not None and len(data) == size_bytes else None
+
+
+def _bytes_beside(path: Path, location: str, offset: int, size_bytes: int) -> bytes | None:
+    """Bytes of a regular file in the folder of a model, or below; None where there is none.
+
+    Raises:
+        UnreadableError: if it is there and cannot be read.
+    """
+    try:
+        folder = path.resolve().parent
+        file = (folder / location).resolve()
+        if not file.is_relative_to(folder):
+            return None
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode) or offset + size_bytes > status.st_size:
             return None
         with file.open("rb") as stream:
-            stream.seek(int(entries.get("offset", "0")))
-            data = stream.read(size_bytes)
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of symbolic links, before Python 3.13
+            stream.seek(offset)
+            return stream.read(size_bytes)
+    except (FileNotFoundError, RuntimeError, ValueError):  # RuntimeError: a loop of symbolic links, before Python 3.13
         return None
-    return data if len(data) == size_bytes else None
-
-
-def _remote_bytes(skeleton: Skeleton, entries: Mapping[str, str], size_bytes: int) -> bytes | None:
-    if skeleton.url is None or int(entries.get("length", size_bytes)) != size_bytes:
-        return None
-    data = read_beside(skeleton.url, entries["location"], int(entries.get("offset", "0")), size_bytes)
-    return data if data is not None and len(data) == size_bytes else None
+    except OSError as error:
+        if error.errno in _NO_SUCH_NAME:
+            return None
+        raise UnreadableError(
+            f"{path}: its external data {location!r} cannot be read: {error.strerror}; check its permissions"
+        ) from error

@@ -11,22 +11,17 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
+from onnx_aiwq.addresses import public_address
 from onnx_aiwq.errors import AiwqError, ModelError, UnreadableError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-FIRST_FETCH_BYTES = 1024  # holds the header of a tensor: name, type and dims
+FIRST_FETCH_BYTES = 512  # holds the header of a tensor: name, type and dims
 LARGEST_FETCH_BYTES = 256 * 1024  # the most that a fetch can overshoot into weights
 _GROWTH = 4
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _SAFE_LOCATION = re.compile(r"[\w@+=, -][\w@+=,. -]*(/[\w@+=, -][\w@+=,. -]*)*")
 INSTALL = "pip install 'onnx-aiwq[fleet]'"
-
-
-def is_url(source: object) -> bool:
-    """Whether a source is the URL of a file elsewhere (``https://``, ``s3://``, ...), not a path."""
-    return isinstance(source, str) and _URL.match(source) is not None
 
 
 class RangeView:
@@ -106,16 +101,17 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     Raises:
         AiwqError: if the libraries for this kind of URL are not installed, or there is no such kind.
     """
+    label = public_address(url)
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise AiwqError(f"{url}: reading from URLs needs fsspec; install it with {INSTALL}") from error
+        raise AiwqError(f"{label}: reading from URLs needs fsspec; install it with {INSTALL}") from error
     try:
         system, path = url_to_fs(url, use_listings_cache=False, skip_instance_cache=False)
     except ImportError as error:
-        raise AiwqError(f"{url}: {error}; install what it needs, for https and s3 with {INSTALL}") from error
+        raise AiwqError(f"{label}: {error}; install what it needs, for https and s3 with {INSTALL}") from error
     except ValueError as error:
-        raise AiwqError(f"{url}: {error}; expected a path, https:// or s3://") from error
+        raise AiwqError(f"{label}: {error}; expected a path, https:// or s3://") from error
     return system, str(path)
 
 
@@ -128,36 +124,42 @@ def open_ranges(url: str) -> RangeView:
         ModelError: if it is empty.
     """
     system, path = file_system(url)
+    label = public_address(url)
     try:
         stream: Any = system.open(path, "rb", cache_type="none")
         size = stream.size if hasattr(stream, "size") else stream.seek(0, 2)
+        if size is None and system.info(path).get("size") == 0:
+            size = 0  # of nothing there are no ranges
     except Exception as error:
         # Every kind of store raises its own (OSError, aiohttp.ClientError, botocore's), without a common base.
-        raise _unreadable(url, error) from error
-    if size is None or not stream.seekable():
-        raise UnreadableError(f"{url}: its server serves no byte ranges; download the file and give its path")
+        raise _unreadable(label, error) from error
     if size == 0:
-        raise ModelError(f"{url}: the file is empty, expected an ONNX model; export or upload it again")
+        raise ModelError(f"{label}: the file is empty, expected an ONNX model; export or upload it again")
+    if size is None or not stream.seekable():
+        raise UnreadableError(f"{label}: its server serves no byte ranges; download the file and give its path")
 
     def read(start: int, stop: int) -> bytes:
         try:
             stream.seek(start)
             data: bytes = stream.read(stop - start)
         except Exception as error:
-            raise _unreadable(url, error) from error
+            raise _unreadable(label, error) from error
         return data
 
     return RangeView(read, int(size))
 
 
 def read_beside(url: str, location: str, offset: int, size_bytes: int) -> bytes | None:
-    """Bytes of a file in the folder of another, or below; None where it cannot be read.
+    """Bytes of a file in the folder of another, or below; None where there is no such file.
 
     Args:
         url: of the model.
         location: relative path of plain names, as external data has it.
         offset: of the first byte.
         size_bytes: number of bytes.
+
+    Raises:
+        UnreadableError: if the store refuses it, or the way to it fails: what the model's shapes are is not known then.
     """
     if not _SAFE_LOCATION.fullmatch(location) or offset < 0:
         return None
@@ -167,19 +169,27 @@ def read_beside(url: str, location: str, offset: int, size_bytes: int) -> bytes 
         with system.open(f"{folder}/{location}", "rb", cache_type="none") as stream:
             stream.seek(offset)
             data: bytes = stream.read(size_bytes)
-    except Exception:
-        # As above; a small tensor that cannot be had stays unknown, as one beside a local file does.
-        return None
+    except Exception as error:
+        if _is_missing(error):
+            return None  # unknown, as beside a local file: weights are often absent
+        raise _unreadable(f"{public_address(url)}: its external data {location!r}", error) from error
     return data
 
 
-def _unreadable(url: str, error: Exception) -> UnreadableError:
+def _is_missing(error: Exception) -> bool:
+    """Whether the file does not exist: fsspec says so of whatever a web server, or the way to it, answers with."""
     cause = error.__cause__
-    if isinstance(error, FileNotFoundError):
-        # fsspec calls so whatever a web server, or the way to it, answers with.
-        refused = getattr(cause, "status", 404) not in (404, 410)
-        if cause is None or not (refused or (isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError))):
-            return UnreadableError(f"{url}: no such file; check the URL")
-        error = cause if isinstance(cause, Exception) else error
+    if not isinstance(error, FileNotFoundError):
+        return False
+    refused = getattr(cause, "status", 404) not in (404, 410)
+    return cause is None or not (refused or (isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)))
+
+
+def _unreadable(label: str, error: Exception) -> UnreadableError:
+    if _is_missing(error):
+        return UnreadableError(f"{label}: no such file; check the URL")
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and isinstance(cause, Exception):
+        error = cause
     reason = " ".join(str(error).split()) or type(error).__name__
-    return UnreadableError(f"{url}: cannot be read: {reason}; check the URL, the network and the credentials")
+    return UnreadableError(f"{label}: cannot be read: {reason}; check the URL, the network and the credentials")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from onnx_aiwq.energy import NodeEnergy
@@ -10,18 +11,21 @@ from onnx_aiwq.graph import Graph
 from onnx_aiwq.operations.counting import NodeCost, Status
 from onnx_aiwq.symbolic_cost import SymbolicCost
 from onnx_aiwq.transistors import by_dtype, transistor_operations
-from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
+from onnx_aiwq.vocabulary import BasicOp, Counts, DType, Operator, Tensor
 
 _Number = TypeVar("_Number", int, float)
 
 
 def sum_counts(counts: Iterable[Counts | None]) -> Counts:
     """The counts of several nodes together; None is left out."""
-    total = Counts()
+    operations: dict[tuple[DType, BasicOp], int] = {}
+    macs = 0
     for each in counts:
         if each is not None:
-            total = total + each
-    return total
+            for key, number in each.operations.items():
+                operations[key] = operations.get(key, 0) + number
+            macs += each.macs
+    return Counts(MappingProxyType(operations), macs)
 
 
 def operator_label(operator: Operator) -> str:

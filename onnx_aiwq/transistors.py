@@ -120,4 +120,7 @@ def by_dtype(counts: Counts) -> dict[DType, int]:
     Raises:
         UnsupportedOperatorError: if a type that is counted has no row.
     """
-    return {dtype: transistor_operations(counts.of_dtype(dtype)) for dtype in counts.dtypes}
+    found = dict.fromkeys(counts.dtypes, 0)
+    for (dtype, op), number in counts.operations.items():
+        found[dtype] += number * transistors_per_operation(dtype, op)
+    return found

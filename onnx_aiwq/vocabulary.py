@@ -27,6 +27,9 @@ class BasicOp(str, enum.Enum):
     ROOT = "root"
     COMPARE = "compare"
 
+    # Every count of every node is found by it; Enum's own is computed in Python each time.
+    __hash__ = str.__hash__
+
 
 class DType(enum.Enum):
     """Tensor element types: ONNX name, storage bits, and the ONNX `TensorProto.DataType` number."""
@@ -66,6 +69,8 @@ class DType(enum.Enum):
         self.bits = bits
         self.onnx_number = onnx_number
 
+    __hash__ = object.__hash__  # as that of `BasicOp`
+
     @classmethod
     def from_onnx(cls, number: int) -> DType:
         """Return the type of an ONNX `TensorProto.DataType` number; unknown numbers are `UNDEFINED`."""
@@ -86,6 +91,8 @@ class DType(enum.Enum):
 
 
 _BY_ONNX_NUMBER = {dtype.onnx_number: dtype for dtype in DType}
+_ORDER = {dtype: place for place, dtype in enumerate(DType)}
+_OPERATION_NAMES = {op: op.value for op in BasicOp}
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ class Counts:
         numbers = (add, sub, mul, div, root, compare)
         if macs < 0 or any(number < 0 for number in numbers):
             raise ValueError(f"negative count: {dict(zip(BasicOp, numbers, strict=True))}, macs {macs}")
-        stored = {(dtype, op): number for op, number in zip(BasicOp, numbers, strict=True) if number != 0}
+        stored = {(dtype, op): number for op, number in zip(_OPERATION_NAMES, numbers, strict=True) if number != 0}
         return cls(MappingProxyType(stored), macs)
 
     def __add__(self, other: Counts) -> Counts:
@@ -156,7 +163,7 @@ class Counts:
     def dtypes(self) -> tuple[DType, ...]:
         """Data types that occur, in the order of `DType`."""
         present = {dtype for dtype, _ in self.operations}
-        return tuple(dtype for dtype in DType if dtype in present)
+        return tuple(present) if len(present) < 2 else tuple(sorted(present, key=_ORDER.__getitem__))
 
     def of_dtype(self, dtype: DType) -> Counts:
         """The basic operations of one data type; MACs are not divided by type and are left at 0."""
@@ -164,7 +171,10 @@ class Counts:
 
     def basic_operations(self) -> dict[str, int]:
         """All six basic operations by name, summed over data types."""
-        return {op.value: self.total(op) for op in BasicOp}
+        numbers = dict.fromkeys(_OPERATION_NAMES.values(), 0)
+        for (_, op), number in self.operations.items():
+            numbers[_OPERATION_NAMES[op]] += number
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ import contextlib
 import http.server
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from onnx import TensorProto, helper
@@ -26,8 +27,17 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *, ranges: bool = True) -> Iterator[tuple[str, Traffic]]:
-    """Serve the files of a folder at a URL; without `ranges` the header is disregarded, as simple servers do."""
+def serving(
+    folder: Path, *, ranges: bool = True, query: str = "", failing: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[tuple[str, Traffic]]:
+    """Serve the files of a folder at a URL.
+
+    Args:
+        folder: what is served.
+        ranges: else the header is disregarded, as simple servers do.
+        query: that begins the query of a request, or it is refused; "" takes any.
+        failing: file name -> status that it is answered with.
+    """
     traffic = Traffic()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -54,8 +64,12 @@ def serving(folder: Path, *, ranges: bool = True) -> Iterator[tuple[str, Traffic
             self._answer(body=True)
 
         def _answer(self, *, body: bool) -> None:
-            path = folder / self.path.lstrip("/")
+            name, _, asked_with = self.path.lstrip("/").partition("?")
+            path = folder / name
             traffic.requests.append(f"{self.command} {self.headers.get('Range', '')}".strip())
+            if name in failing or not asked_with.startswith(query):
+                self.send_error(failing.get(name, 403))
+                return
             if path.is_dir():
                 self._listing(path)
                 return

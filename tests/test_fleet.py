@@ -262,6 +262,25 @@ def test_models_are_read_from_a_web_server_by_ranges(run: Run) -> None:
 # ---- processes ----
 
 
+def test_a_signed_url_is_stored_without_its_secret_and_known_again(run: Run) -> None:
+    matmul(Path("models/a.onnx"), 2, 3, 4)
+    Path("models/broken.onnx").write_bytes(b"no model")
+    with serving(Path("models")) as (address, _):
+        for signature in ("5ec2e7", "5ec2e8"):
+            names = ("a", "broken", "gone")
+            urls = [f"{address.replace('//', '//me:5ec2e7@')}/{name}.onnx?X-Sig={signature}" for name in names]
+            done = run(*urls)
+            assert (done.models, done.failed) == (3, 2)
+        assert done.unchanged == 1
+        with pytest.raises(AiwqError, match="given twice") as caught:
+            run(f"{address}/a.onnx?sig=5ec2e7", f"{address}/a.onnx?sig=5ec2e8")
+    assert "5ec2e" not in str(caught.value)
+    stored = [file for file in Path("out").rglob("*") if file.is_file()]
+    texts = [repr(rows(Path("out"), name)) for name in ("results", "errors", "inventory")]
+    assert {row["model"] for row in rows(Path("out"), "inventory")} == {f"{address}/{name}.onnx" for name in names}
+    assert not any(b"5ec2e" in file.read_bytes() for file in stored) and "5ec2e" not in "".join(texts)
+
+
 def test_a_child_is_replaced_after_its_death_and_keeps_no_limit_for_the_next(tmp_path: Path) -> None:
     matmul(tmp_path / "m.onnx", 2, 3, 4)
     job = {"location": str(tmp_path / "m.onnx"), "done": {}, "failed": []}

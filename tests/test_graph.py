@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 
 from model_parts import constant, node, value
 from onnx_aiwq.graph import Graph, load
+from onnx_aiwq.graph.recurring import Recurring
 from onnx_aiwq.operations.counting import Status, count_graph
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
 from runtime import run_all_tensors
@@ -794,3 +796,53 @@ def test_scalars_and_empty_tensors() -> None:
     graph = as_it_runs(model(nodes, constant("zero", np.int64([0])), outputs=outputs))
     assert [tensor.shape for tensor in graph.outputs] == [(), (0, 3)]
     assert [tensor.size_bytes for tensor in graph.outputs] == [4, 0]
+
+
+@pytest.mark.parametrize("name", ["resnet50.torchscript", "mobilenet-v2.qdq-int8", "gpt2.dynamo", "lstm.dynamo"])
+def test_what_recurs_is_what_it_would_be_on_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(__file__).parents[1] / "models" / f"{name}.onnx"
+    recalled = load(path)
+    recalls = []
+    monkeypatch.setattr(Recurring, "recall", lambda self, key, names: recalls.append(key) and None)
+    inferred = load(path)
+    assert recalled == inferred
+    known = [key for key in recalls if key is not None]
+    assert len(set(known)) < len(known)  # something did recur
+
+
+def test_what_the_file_declares_is_checked_each_time() -> None:
+    """Of two equal nodes the second contradicts its declaration: that is told, whatever the first was."""
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Relu", ["x"], ["z"])]
+    x, z = (helper.make_tensor_value_info(each, TensorProto.FLOAT, [2, dim]) for each, dim in (("x", 3), ("z", 4)))
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3]), z]),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    graph = load(model)
+    assert [tensor.shape for tensor in graph.outputs] == [(2, 3), (2, 3)]
+    assert any("z [2, 4] instead of [2, 3]" in warning for warning in graph.warnings)
+
+
+@pytest.mark.parametrize("alone", ["axes", "elements"])
+def test_equal_shapes_with_other_settings_do_not_recur(alone: str) -> None:
+    """Attributes, and elements that decide a shape, tell apart what has equal inputs."""
+    if alone == "axes":
+        nodes = [helper.make_node("Flatten", ["x"], [f"y{axis}"], axis=axis) for axis in (1, 2)]
+        weights = []
+    else:
+        nodes = [helper.make_node("Resize", ["x", "", f"s{k}"], [f"y{k}"], mode="nearest") for k in (1, 2)]
+        weights = [numpy_helper.from_array(np.array([1, 1, k, k], np.float32), f"s{k}") for k in (1, 2)]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 3, 4])
+    outputs = [onnx.ValueInfoProto(name=node.output[0]) for node in nodes]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], outputs, weights), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    expected = [(1, 24), (2, 12)] if alone == "axes" else [(1, 2, 3, 4), (1, 2, 6, 8)]
+    assert [tensor.shape for tensor in load(model).outputs] == expected
+
+
+@pytest.mark.parametrize("name", ["resnet50.torchscript", "lstm.dynamo", "gpt2.dynamo"])
+def test_depth_and_edges_are_those_of_the_dag(name: str) -> None:
+    graph = load(Path(__file__).parents[1] / "models" / f"{name}.onnx")
+    assert graph.depth == nx.dag_longest_path_length(graph.dag) + 1 == len(graph.critical_path)
+    assert graph.edge_count == graph.dag.number_of_edges()

@@ -34,6 +34,31 @@ def test_within_the_limits_the_answer_is_the_same() -> None:
     ]
 
 
+def test_every_command_that_reads_models_takes_them(tmp_path: Path) -> None:
+    cycle = tmp_path / "life.toml"
+    example = aiwq("lifecycle", "--example").stdout
+    cycle.write_text(example)
+    for command in (["advise", str(LIGHT)], ["lifecycle", str(cycle)]):
+        plain = aiwq(*command, "--format", "json")
+        bounded = aiwq(*command, "--format", "json", "--timeout", "300", "--max-memory", "4GiB")
+        assert (plain.returncode, bounded.stdout) == (0, plain.stdout)
+        late = aiwq(*command, "--timeout", "0.01")
+        assert (late.returncode, late.stdout) == (2, "")
+        assert command[1] in late.stderr and "--timeout 0.01 s" in late.stderr
+
+
+def test_no_allocation_passes_the_limit() -> None:
+    program = (
+        "from onnx_aiwq.process_limits import limit_memory\n"
+        "assert limit_memory(300_000_000)\n"
+        "held = bytearray(100_000_000)\n"
+        "try: bytearray(400_000_000)\n"
+        "except MemoryError: print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "refused\n", done.stderr
+
+
 def test_exit_codes_pass_through(tmp_path: Path) -> None:
     assert aiwq("gate", str(LIGHT), "--budget", "macs=1", "--timeout", "300").returncode == 1
     absent = aiwq("analyze", str(tmp_path / "absent.onnx"), "--timeout", "300")

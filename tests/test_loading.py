@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper
 
+from onnx_aiwq.errors import UnreadableError
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.loading import read_skeleton, tensor_values
 from onnx_aiwq.wireformat import INLINE_PAYLOAD, PAYLOAD_LIMIT_BYTES, strip_payloads
@@ -443,6 +445,24 @@ def test_external_integers_that_are_not_there(tmp_path: Path, location: str, ent
     (tmp_path / "short.bin").write_bytes(bytes([3]) + bytes(14))
     values, _ = _loaded(tmp_path, _external_model(location, **entries))
     assert values is None
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_external_integers_that_may_not_be_read_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A file that is there is no unknown: what the shapes are is only hidden."""
+    (tmp_path / "w.bin").write_bytes(np.array(FIRST, "<i8").tobytes())
+    plain_open = Path.open
+
+    def refuse(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path.name == "w.bin":
+            raise OSError(code, os.strerror(code), str(path))
+        return plain_open(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UnreadableError, match=rf"model\.onnx: its external data 'w\.bin' .*{os.strerror(code)}"):
+        _loaded(tmp_path, _external_model("w.bin"))
 
 
 CANARIES = ["parent", "absolute", "sibling with the same beginning", "directory"]

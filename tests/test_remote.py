@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -19,8 +20,9 @@ from onnx import TensorProto, helper
 
 import onnx_aiwq as aiwq
 from byte_servers import serving, write_heavy_model
-from onnx_aiwq.errors import AiwqError, ModelError
-from onnx_aiwq.remote import RangeView, is_url, open_ranges, read_beside
+from onnx_aiwq.addresses import is_url, public_address
+from onnx_aiwq.errors import AiwqError, ModelError, UnreadableError
+from onnx_aiwq.remote import RangeView, open_ranges, read_beside
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -142,7 +144,7 @@ def test_a_server_without_ranges_is_an_error_and_not_a_download(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("none.onnx", "no such file"), ("empty.onnx", "empty"), ("text.onnx", "not a readable ONNX model")],
+    [("none.onnx", "no such file"), ("empty.onnx", "the file is empty"), ("text.onnx", "not a readable ONNX model")],
 )
 def test_bad_files_over_http_are_named(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "empty.onnx").write_bytes(b"")
@@ -185,6 +187,82 @@ def test_small_external_data_beside_a_remote_model_decides_shapes(tmp_path: Path
     with serving(tmp_path) as (address, _):
         graph = aiwq.load(f"{address}/m.onnx")
     assert graph.outputs[0].shape == (2, 3)
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+def test_external_data_that_is_refused_is_an_error_and_not_an_unknown(tmp_path: Path, status: int) -> None:
+    _reshaped_by_outside_data(tmp_path)
+    with (
+        serving(tmp_path, failing={"data.bin": status}) as (address, _),
+        pytest.raises(UnreadableError, match=rf"m\.onnx: its external data 'data\.bin': cannot be read: .*{status}"),
+    ):
+        aiwq.load(f"{address}/m.onnx")
+
+
+def test_external_data_that_is_absent_stays_unknown(tmp_path: Path) -> None:
+    _reshaped_by_outside_data(tmp_path)
+    (tmp_path / "data.bin").unlink()
+    with serving(tmp_path) as (address, _):
+        remote = aiwq.load(f"{address}/m.onnx")
+    local = aiwq.load(tmp_path / "m.onnx")
+    assert remote.assumed_bindings == local.assumed_bindings != {}
+
+
+SIGNATURE = "X-Amz-Signature=5ec2e7&sig=5ec2e7&token=5ec2e7"
+
+
+@pytest.mark.parametrize("form", ["json", "table", "html", "csv", "markdown"])
+def test_a_signed_url_leaves_no_secret_in_a_report(tmp_path: Path, form: str) -> None:
+    write_heavy_model(tmp_path / "m.onnx", layers=2, width=8)
+    with serving(tmp_path, query=SIGNATURE) as (address, _):
+        url = f"{address.replace('://', '://someone:5ec2e7@')}/m.onnx?{SIGNATURE}"
+        done = _aiwq("analyze", url, "--format", form)
+        bounded = _aiwq("analyze", url, "--format", form, "--timeout", "60")
+    assert (done.returncode, bounded.returncode) == (0, 0)
+    assert "5ec2e7" not in done.stdout + done.stderr + bounded.stderr
+    assert bounded.stdout == done.stdout
+    if form == "json":
+        assert json.loads(done.stdout)["model"]["path"] == f"{address}/m.onnx"
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "message"),
+    [
+        ("m.onnx", "sig=5ec2e7-expired", "403"),
+        ("none.onnx", SIGNATURE, "no such file"),
+        ("empty.onnx", SIGNATURE, "the file is empty"),
+        ("text.onnx", SIGNATURE, "not a readable ONNX model"),
+    ],
+)
+def test_a_signed_url_leaves_no_secret_in_an_error(tmp_path: Path, name: str, query: str, message: str) -> None:
+    write_heavy_model(tmp_path / "m.onnx", layers=2, width=8)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    (tmp_path / "text.onnx").write_text("no model")
+    with serving(tmp_path, query=SIGNATURE) as (address, _):
+        done = _aiwq("analyze", f"{address}/{name}?{query}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{address}/{name}" in done.stderr and message in done.stderr and "5ec2e7" not in done.stderr
+
+
+def _aiwq(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from onnx_aiwq.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://me:pass@host:8443/a/b.onnx?sig=x#y", "https://host:8443/a/b.onnx"),
+        ("https://host/a.onnx#token=x", "https://host/a.onnx"),
+        ("s3://bucket/a?.onnx", "s3://bucket/a?.onnx"),
+        ("s3://key:pass@bucket/a.onnx?versionId=x", "s3://bucket/a.onnx"),
+        ("url='https://host/a.onnx?sig=x')", "url='https://host/a.onnx"),
+        ("file:///home/a@b/c.onnx", "file:///home/a@b/c.onnx"),
+        ("models/a?b=c.onnx", "models/a?b=c.onnx"),
+    ],
+)
+def test_what_may_be_shown_of_an_address(text: str, expected: str) -> None:
+    assert public_address(text) == expected
 
 
 @pytest.mark.parametrize(

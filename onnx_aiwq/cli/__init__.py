@@ -37,9 +37,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for bounded in (analyze, compare, gate, baseline):
+for bounded in (analyze, compare, gate, baseline, advise, lifecycle):
     app.command(cls=SectionedCommand)(limited(grouped(bounded)))
-for command in (advise, lifecycle, calibrate, validate, hardware, regions, rules, doctor, reproduce):
+for command in (calibrate, validate, hardware, regions, rules, doctor, reproduce):
     app.command(cls=SectionedCommand)(grouped(command))
 app.add_typer(fleet, name="fleet")
 

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from onnx_aiwq.cli import options as opt
 from onnx_aiwq.cli.groups import grouped
+from onnx_aiwq.cli.limits import parse_memory, parse_seconds
 from onnx_aiwq.cli.streams import say, shown_progress, table_width, use_colour, warn, write
 
 if TYPE_CHECKING:
@@ -126,16 +127,9 @@ def _settings(options: RunOptions, hardware: list[str], strict: bool) -> Setting
 
 
 def _limits(timeout: float, max_memory: str) -> Limits:
-    from onnx_aiwq.errors import PolicyError
-    from onnx_aiwq.fleet.settings import LEAST_MEMORY_BYTES, Limits
-    from onnx_aiwq.quantities import METRICS, parse_value
+    from onnx_aiwq.fleet.settings import Limits
 
-    limit = int(parse_value(METRICS["peak_memory"], max_memory, f"--max-memory {max_memory!r}"))
-    if limit < LEAST_MEMORY_BYTES:
-        raise PolicyError(f"--max-memory {max_memory!r}: expected at least {LEAST_MEMORY_BYTES:,} bytes")
-    if not 0 < timeout < 1e6:
-        raise PolicyError(f"--timeout {timeout:g}: expected seconds above 0")
-    return Limits(timeout, limit)
+    return Limits(parse_seconds(timeout), parse_memory(max_memory))
 
 
 def _cluster(workers: int | None, scheduler: str | None) -> Cluster:

@@ -7,7 +7,6 @@ file from anybody is theirs to read as well.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,13 @@ from typing import IO
 
 from onnx_aiwq.bounds import one_message
 from onnx_aiwq.errors import ModelError, PolicyError
+from onnx_aiwq.process_limits import (
+    child_environment,
+    ending_of,
+    forbid_core_dumps,
+    limit_memory,
+    limit_processor_time,
+)
 
 _STARTER = "import sys; from onnx_aiwq.cli.isolation import serve; serve(sys.argv[1:])"
 _NOISE = 20  # lines of a crashing library that are passed on
@@ -30,7 +36,7 @@ class Limits:
 
     Attributes:
         timeout_s: wall-clock seconds.
-        memory_bytes: address space, libraries included.
+        memory_bytes: that the process allocates, libraries included.
         memory_text: the same as the user wrote it.
     """
 
@@ -59,11 +65,8 @@ def run_isolated(arguments: list[str], limits: Limits, what: str) -> int:
     if limits.memory_bytes is not None and sys.platform == "win32":
         raise PolicyError("--max-memory: this system has no limit of a process's memory; leave the option out")
     given = [repr(limits.timeout_s), repr(limits.memory_bytes), limits.memory_text]
-    # Threads of the linear algebra library reserve address space by the gigabyte, and the analysis has no use for them.
-    environment = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", **os.environ}
-    child = subprocess.Popen(
-        [sys.executable, "-c", _STARTER, *given, *arguments], env=environment, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, "-c", _STARTER, *given, *arguments]
+    child = subprocess.Popen(command, env=child_environment(), stderr=subprocess.PIPE)
     reader = threading.Thread(target=_pass_on, args=(child.stderr,), daemon=True)
     reader.start()
     try:
@@ -93,10 +96,7 @@ def _timed_out(what: str, limits: Limits) -> ModelError:
 
 
 def _death(code: int, limits: Limits) -> str:
-    try:
-        how = f"the process was ended by {signal.Signals(-code).name}"
-    except ValueError:
-        how = f"the process ended with code {code}"
+    how = f"the process ended with {ending_of(code)}"
     memory = f" or needed more than --max-memory {limits.memory_text}" if limits.memory_text else ""
     return f"{how}: a library underneath crashed on the file{memory}; give it more memory, or check the file"
 
@@ -126,21 +126,9 @@ def serve(arguments: list[str]) -> None:
 
 
 def _apply(limits: Limits) -> None:
-    if sys.platform == "win32":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if limits.memory_bytes is not None:
-        _lower(resource.RLIMIT_AS, limits.memory_bytes)
+    forbid_core_dumps()
+    if limits.memory_bytes is not None and not limit_memory(limits.memory_bytes):
+        raise PolicyError(f"--max-memory {limits.memory_text}: this system does not enforce it; leave the option out")
     if limits.timeout_s is not None:
         # The parent watches the clock; this ends a child whose parent was killed.
-        _lower(resource.RLIMIT_CPU, math.ceil(limits.timeout_s) + _CPU_MARGIN_S)
-
-
-def _lower(kind: int, value: int) -> None:
-    import resource
-
-    _, most = resource.getrlimit(kind)
-    value = value if most == resource.RLIM_INFINITY else min(value, most)
-    resource.setrlimit(kind, (value, value))
+        limit_processor_time(math.ceil(limits.timeout_s) + _CPU_MARGIN_S)

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from onnx_aiwq.addresses import public_address
 from onnx_aiwq.errors import ModelError, PolicyError
+from onnx_aiwq.process_limits import LEAST_MEMORY_BYTES
 
 Timeout = Annotated[
     float | None,
@@ -22,8 +24,7 @@ MaxMemory = Annotated[
     str | None,
     typer.Option("--max-memory", metavar="SIZE", help="Give up beyond that, as 2GiB; runs in a process of its own."),
 ]
-_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_LEAST_BYTES = 512 * 2**20  # address space of the libraries alone, before any model is read
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _MOST_TIMEOUT_S = 10**8
 _Command = Callable[..., Any]
 
@@ -53,7 +54,9 @@ def _within(command: _Command, given: dict[str, Any], timeout: float | None, max
 
     what = _models(given)
     if isolation.inside is None:
-        limits = isolation.Limits(_seconds(timeout), _bytes(max_memory), max_memory or "")
+        seconds = None if timeout is None else parse_seconds(timeout)
+        size_bytes = None if max_memory is None else parse_memory(max_memory)
+        limits = isolation.Limits(seconds, size_bytes, max_memory or "")
         return isolation.run_isolated(sys.argv[1:], limits, what)
     try:
         return command(**given)
@@ -67,26 +70,37 @@ def _within(command: _Command, given: dict[str, Any], timeout: float | None, max
 
 def _models(given: dict[str, Any]) -> str:
     """How messages name what is analysed."""
-    if "model" in given:
-        return str(given["model"])
+    one = given.get("model") or given.get("file")
+    if one is not None:
+        return public_address(str(one))
     return ", ".join(map(str, given.get("models") or ())) or "the models of the configuration"
 
 
-def _seconds(timeout: float | None) -> float | None:
-    if timeout is not None and not (math.isfinite(timeout) and 0 < timeout <= _MOST_TIMEOUT_S):
+def parse_seconds(timeout: float) -> float:
+    """The value of `--timeout`.
+
+    Raises:
+        PolicyError: if it is no time that a clock can wait.
+    """
+    if not (math.isfinite(timeout) and 0 < timeout <= _MOST_TIMEOUT_S):
         raise PolicyError(f"--timeout {timeout:g}: expected seconds above 0, for example --timeout 60")
     return timeout
 
 
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
+def parse_memory(text: str) -> int:
+    """Bytes of the value of `--max-memory`.
+
+    Raises:
+        PolicyError: if it is no number with a unit, or less than the libraries take.
+    """
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*(\w*)", text.strip(), re.ASCII)
     if found is None or found[2] not in _UNITS:
         raise PolicyError(
-            f"--max-memory {text!r}: expected a number with one of {', '.join(_UNITS)}, for example --max-memory 2GiB"
+            f"--max-memory {text!r}: expected a number with a unit, one of {', '.join(_UNITS)}, for example "
+            "--max-memory 2GiB"
         )
     size = int(float(found[1]) * _UNITS[found[2]])
-    if size < _LEAST_BYTES:
-        raise PolicyError(f"--max-memory {text}: the libraries alone take up to 512MiB; give at least that")
+    if size < LEAST_MEMORY_BYTES:
+        least = f"{LEAST_MEMORY_BYTES // 10**6} MB"
+        raise PolicyError(f"--max-memory {text}: the libraries alone take up to {least}; give at least that")
     return size

@@ -16,9 +16,11 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+from onnx_aiwq.bounds import one_message
 from onnx_aiwq.errors import AiwqError, ModelError, ShapeError, UnreadableError, UnsupportedOperatorError
 from onnx_aiwq.fleet.rows import CountRangeError, result_row
 from onnx_aiwq.fleet.settings import Settings
+from onnx_aiwq.process_limits import forbid_core_dumps, limit_memory
 
 _REASONS: dict[type[Exception], str] = {
     UnreadableError: "unreadable",
@@ -51,15 +53,12 @@ def main() -> None:
 
 def _prepare(max_memory_bytes: int) -> None:
     """Import what every model needs, and let no allocation grow past the limit where the system can enforce it."""
-    import resource
-
     from onnx_aiwq.operations.registry import load_rules
     from onnx_aiwq.report import analyze  # noqa: F401 - imported now, so that no model's time includes it
 
     load_rules()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # elsewhere it does not cover mapped memory, and the watch of the parent has to do
-        resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
+    forbid_core_dumps()
+    limit_memory(max_memory_bytes)  # where the system does not enforce it, the watch of the parent has to do
 
 
 def _send(connection: Connection, message: dict[str, Any]) -> None:
@@ -76,7 +75,7 @@ def _outcome(job: dict[str, Any], settings: Settings, connection: Connection) ->
         return {"state": "failed", "reason": reason, "message": str(error)}
     except Exception as error:
         # Whatever a library makes of a strange model is that model's row, and no other's.
-        return {"state": "failed", "reason": "internal", "message": f"{type(error).__name__}: {error}"}
+        return {"state": "failed", "reason": "internal", "message": one_message(f"{type(error).__name__}: {error}")}
 
 
 def _analysed(job: dict[str, Any], settings: Settings, connection: Connection) -> dict[str, Any]:

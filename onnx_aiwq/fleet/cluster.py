@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ from onnx_aiwq import __version__
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.fleet.extra import need
 from onnx_aiwq.fleet.settings import Limits
-from onnx_aiwq.fleet.work import Job, Outcome, analyse_batch, tool_version
+from onnx_aiwq.fleet.work import Job, Outcome, analyse_for, tool_version
 
 BATCH_MODELS = 16
 BATCHES_PER_THREAD = 3  # under way or waiting at a worker, so that none runs dry
@@ -50,6 +51,8 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters arrives as an exception
     if cluster.scheduler is None:
         with contextlib.ExitStack() as stack:
+            # Its statistics of what workers do are nobody's, and cost every process a share of its time.
+            stack.enter_context(need("dask").config.set({"distributed.worker.profile.enabled": False}))
             with _interrupts_deferred():
                 local = stack.enter_context(
                     distributed.LocalCluster(
@@ -129,8 +132,10 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
     completed = distributed.as_completed()
     window = _Window(client)
 
-    def submit(batch: list[Job]) -> None:
-        future = client.submit(analyse_batch, batch, settings, limits, pure=False)
+    name = hashlib.sha256(settings.encode()).hexdigest()
+
+    def submit(batch: list[Job], text: str | None = None) -> None:
+        future = client.submit(analyse_for, name, batch, text, limits, pure=False)
         under_way[future.key] = batch
         completed.add(future)
 
@@ -142,11 +147,12 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
     while under_way:
         future = next(completed)
         batch = under_way.pop(future.key)
-        if future.status == "finished":
-            found, left = future.result()
-        else:
-            found, left = _lost(future, batch, distributed)
+        answer = future.result() if future.status == "finished" else _lost(future, batch, distributed)
         future.release()
+        if answer is None:
+            submit(batch, settings)
+            continue
+        found, left = answer
         # What a lost worker had is tried again one by one, so that only the model that takes workers down is given up.
         size = 1 if future.status == "error" else BATCH_MODELS
         for start in range(0, len(left), size):

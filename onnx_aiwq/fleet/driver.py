@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnx_aiwq.addresses import public_address
 from onnx_aiwq.fleet.cluster import Cluster, connected, outcomes
 from onnx_aiwq.fleet.extra import need
 from onnx_aiwq.fleet.known import Known, error_row
@@ -75,21 +76,22 @@ def run_fleet(
         need(module)
     began = time.monotonic()
     stage("listing models")
-    listed = list(list_models(sources))
+    # Twice, so that a slip is told before any work and the time left is known, with no more than a folder in memory.
+    count = sum(1 for _ in list_models(sources))
     store = FleetWriter(folder)
     try:
         description = {
             "settings": settings.key,
             "options": settings.to_dict(),
             "hardware": sorted(settings.hardware_keys),
-            "sources": list(sources),
+            "sources": [public_address(source) for source in sources],
         }
         run = store.begin(description)
         known = Known(store, settings, limits, retry=retry, trust=trust)
-        progress.begin(len(listed))
+        progress.begin(count)
         recorder = Recorder(store, known, settings, limits, progress)
         try:
-            _analyse(listed, known, recorder, cluster, settings, limits, stage)
+            _analyse(list_models(sources), known, recorder, cluster, settings, limits, stage)
         finally:
             recorder.flush()  # an interrupted run keeps what it has
             progress.end()
@@ -97,11 +99,11 @@ def run_fleet(
     finally:
         store.close()
     seconds = time.monotonic() - began
-    return FleetRun(run, len(listed), progress.analysed, progress.unchanged, progress.failed, seconds)
+    return FleetRun(run, progress.done, progress.analysed, progress.unchanged, progress.failed, seconds)
 
 
 def _analyse(
-    listed: Sequence[Found],
+    listed: Iterable[Found],
     known: Known,
     recorder: Recorder,
     cluster: Cluster,

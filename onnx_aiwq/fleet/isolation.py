@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.fleet.settings import Limits
+from onnx_aiwq.process_limits import child_environment, ending_of
 
 _START_TIMEOUT_S = 120.0
 _LOOK_EVERY_S = 0.25  # at the memory of a child that has not answered yet
@@ -59,14 +59,13 @@ class Child:
         self._answered = 0
         ours, theirs = Pipe()
         command = [sys.executable, "-m", "onnx_aiwq.fleet.child", str(theirs.fileno())]
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             command,
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None if os.environ.get("AIWQ_DEBUG") else subprocess.DEVNULL,
-            env={**os.environ, **threads},
+            env=child_environment(),
         )
         theirs.close()
         self._connection: Connection = ours
@@ -150,9 +149,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
             return "closing its connection"
-        if code >= 0:
-            return f"exit code {code}"
-        return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return ending_of(code)
 
 
 def _failed(reason: str, message: str) -> dict[str, Any]:

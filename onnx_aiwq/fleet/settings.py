@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -16,7 +17,6 @@ from onnx_aiwq.runs import RunOptions
 _DIGITS = 16  # of a digest that names a set of settings or a profile
 DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_MAX_MEMORY_BYTES = 4_000_000_000
-LEAST_MEMORY_BYTES = 256_000_000  # the libraries take more than half of it
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Settings:
         profiles = tuple(HardwareProfile.model_validate_json(json.dumps(each)) for each in given["hardware"])
         return Settings(RunOptions(**options).for_several(), profiles, strict)
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Digest of the options, the version of this package and the users' rules: rows of the same key compare."""
         return digest({"version": __version__, "rules": _users_rules(), **self.to_dict()})
 
-    @property
+    @functools.cached_property
     def hardware_keys(self) -> dict[str, HardwareProfile]:
         """Profiles by what names them in a row: their id, and a digest of all that they say."""
         return {hardware_key(profile): profile for profile in self.hardware}

@@ -9,6 +9,7 @@ import time
 from typing import Any, TypedDict
 
 from onnx_aiwq import __version__
+from onnx_aiwq.addresses import public_address
 from onnx_aiwq.fleet.isolation import SUSPENDED, Child
 from onnx_aiwq.fleet.settings import Limits
 
@@ -35,11 +36,32 @@ class Job(TypedDict):
 
 Outcome = dict[str, Any]
 _idle: dict[str, queue.SimpleQueue[Child]] = {}
+_settings: dict[str, str] = {}
 
 
 def tool_version() -> str:
     """Version of this package where a worker runs."""
     return __version__
+
+
+def analyse_for(
+    name: str, jobs: list[Job], settings: str | None, limits: Limits
+) -> tuple[list[Outcome], list[Job]] | None:
+    """`analyse_batch` with settings that are known here by a name: a megabyte with every batch would be most of it.
+
+    Args:
+        name: of the settings.
+        jobs: at least one.
+        settings: `Settings.message()`, remembered from now on; None where this process should have it already.
+        limits: per model.
+
+    Returns:
+        None where it does not have it: a new process, which is to be asked again with the settings.
+    """
+    if settings is not None:
+        _settings[name] = settings
+    known = _settings.get(name)
+    return None if known is None else analyse_batch(jobs, known, limits)
 
 
 def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> tuple[list[Outcome], list[Job]]:
@@ -75,7 +97,7 @@ def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> tuple[list[
             child.close()
             child = Child(settings, limits)
         if "message" in found:  # rows do not depend on the folder that a worker sees the files in
-            found["message"] = found["message"].replace(job["location"], job["model"])
+            found["message"] = found["message"].replace(public_address(job["location"]), job["model"])
         outcomes.append({"model": job["model"], "version": job["version"], **found})
     idle.put(child)
     return outcomes, jobs[len(outcomes) :]

@@ -9,12 +9,11 @@ from typing import Any
 
 import onnx
 
-from onnx_aiwq.graph.shapes import schema_of
+from onnx_aiwq.graph.shapes import GRAPH_KINDS, schema_of
 from onnx_aiwq.loading import has_payload
 from onnx_aiwq.wireformat import PAYLOAD_LIMIT_BYTES
 
 _KINDS = onnx.AttributeProto.AttributeType
-GRAPH_KINDS = (_KINDS.GRAPH, _KINDS.GRAPHS)
 
 
 def domain_of(name: str) -> str:

@@ -91,7 +91,8 @@ class Entry:
             return
         self.data = data
         if data.dtype != object and self.value.const_value is None and self.value.dtype is not None:
-            self.value.const_value = ir.tensor(data, dtype=self.value.dtype, name=self.value.name)
+            # What `ir.tensor` makes of an array, after it asked at length what else it could be.
+            self.value.const_value = ir.Tensor(data, dtype=self.value.dtype, name=self.value.name)
 
 
 def typed_entry(name: str, dtype: int, shape: Sequence[Dim] | None, *, constant: bool = False) -> Entry:

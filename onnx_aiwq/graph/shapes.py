@@ -35,6 +35,7 @@ from onnx_aiwq.graph import (
 )
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, ONNX_NUMBERS, Entry
 from onnx_aiwq.graph.folding import FOLDED, SIZED_BY_NUMBERS, evaluate
+from onnx_aiwq.graph.recurring import Recurring, is_settled
 from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape, require_size
 from onnx_aiwq.symbolic import UndecidableError
 from onnx_aiwq.vocabulary import DType
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 # The libraries log what they cannot infer; the gap shows in our own report, so their lines would only repeat it.
 logging.getLogger("onnx_shape_inference").setLevel(logging.CRITICAL)
 
+GRAPH_KINDS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _OWN_RULES = {
     **own_shapes.RULES,
     **ml_shapes.RULES,
@@ -61,23 +63,26 @@ _NONDETERMINISTIC = frozenset(
 _REARRANGING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One node, ready to be inferred: attribute references are resolved, names are unique.
 
     Attributes:
-        proto: the node with its own attributes (for the fallbacks).
-        attributes: its attributes without subgraphs, in the library's form.
+        proto: the node with its own attributes.
         version: opset version of its domain.
         outputs: unique names of the outputs, "" where one is not asked for.
         declared: per output, the type that the file declares, or None.
     """
 
     proto: onnx.NodeProto
-    attributes: tuple[ir.Attr, ...]
     version: int
     outputs: tuple[str, ...]
     declared: tuple[onnx.TypeProto | None, ...]
+
+    @functools.cached_property
+    def attributes(self) -> tuple[ir.Attr, ...]:
+        """Its attributes without subgraphs, in the library's form."""
+        return tuple(ir.serde.deserialize_attribute(a) for a in self.proto.attribute if a.type not in GRAPH_KINDS)
 
     @property
     def domain(self) -> str:
@@ -107,9 +112,15 @@ class ShapeEngine:
         self.contradicted: list[str] = []
         self.evaluations = 0
         self._opsets = dict(opsets)
+        self._recurring = Recurring()
 
     def infer(self, call: Call, inputs: Sequence[Entry | None]) -> list[Entry | None]:
         """Entries of the node's outputs, None for outputs that are not asked for."""
+        key = self._recurring.key(call.proto, call.version, inputs, call.declared)
+        known = self._recurring.recall(key, call.outputs)
+        if known is not None:
+            return _asked(self._entries(call, inputs, known))
+        contradictions = len(self.contradicted)
         values = [ir.Value(name=name) for name in call.outputs]
         like, given = _as_standard(call, inputs)
         context = osi.ShapeInferenceContext({**self._opsets, like.domain: like.version})
@@ -122,13 +133,17 @@ class ShapeEngine:
         if call.domain == "":
             found = sequences.infer(call.proto.op_type, call.plain_attributes, inputs, values[0], self.symbols)
         opened: dict[str, int] = {}
+        recurs = key is not None and found is None and is_settled(values)
         for value, declared in zip(values, call.declared, strict=True):
             self._settle(value, declared, upper, opened)
         entries = self._entries(call, inputs, values)
         if found is not None:
             _contain(entries[0], found)
         self._fold(context, call, inputs, entries)
-        return [entry if entry.value.name else None for entry in entries]
+        recurs = recurs and len(self.contradicted) == contradictions and all(entry.data is None for entry in entries)
+        if key is not None and recurs:
+            self._recurring.keep(key, values)
+        return _asked(entries)
 
     def _infer_by_library(
         self, context: osi.ShapeInferenceContext, call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]
@@ -261,6 +276,10 @@ class ShapeEngine:
             if entry.shape != data.shape:
                 entry.value.shape = library_shape(data.shape)
             entry.set_data(data)
+
+
+def _asked(entries: Sequence[Entry]) -> list[Entry | None]:
+    return [entry if entry.value.name else None for entry in entries]
 
 
 def _quantized(op_type: str, present: Sequence[Entry]) -> DType | None:

@@ -33,6 +33,19 @@ def count_nodes(*scopes: Iterable[onnx.NodeProto]) -> int:
     return count
 
 
+def read_names(graph: onnx.GraphProto) -> set[str]:
+    """Names that a graph, or anything within it, reads or returns; equal names of other scopes are among them."""
+    names: set[str] = set()
+    waiting = [graph]
+    while waiting:
+        each = waiting.pop()
+        names.update(value.name for value in each.output)
+        for node in each.node:
+            names.update(node.input)
+            waiting.extend(inner for _, inner in subgraphs_of(node))
+    return names
+
+
 def describe(node: onnx.NodeProto) -> str:
     """How messages name a node: operator, and its name or first output."""
     name = node.name or next((output for output in node.output if output), "")

@@ -20,7 +20,6 @@ from onnx_aiwq.bounds import MAX_EXPANDED, MAX_EXPANSION, MAX_RANK, MAX_SCOPE_CH
 from onnx_aiwq.errors import ModelError
 from onnx_aiwq.graph import decoding, loops
 from onnx_aiwq.graph.attributes import (
-    GRAPH_KINDS,
     attribute_values,
     domain_of,
     version_of,
@@ -30,7 +29,7 @@ from onnx_aiwq.graph.attributes import (
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, Entry, known_entry, typed_entry
 from onnx_aiwq.graph.shapes import Call, ShapeEngine
 from onnx_aiwq.graph.symbols import Assumptions, OversizeError
-from onnx_aiwq.graph.validation import count_nodes, describe, ordered_nodes
+from onnx_aiwq.graph.validation import count_nodes, describe, ordered_nodes, read_names
 from onnx_aiwq.loading import Skeleton, tensor_values
 from onnx_aiwq.vocabulary import Operator
 
@@ -147,9 +146,11 @@ class Walk:
             place: where it stands.
         """
         label = self._label(f"in {place.scope}" if place.scope else "")
+        read = read_names(graph) if len(graph.initializer) > len(graph.node) else None
         for tensor in graph.initializer:
             if tensor.name not in entries:  # else the caller overrides the default
-                entries[tensor.name] = self._constant(place.constant_name(tensor.name), tensor)
+                elements = read is None or tensor.name in read
+                entries[tensor.name] = self._constant(place.constant_name(tensor.name), tensor, elements=elements)
         for sparse in graph.sparse_initializer:
             name = place.constant_name(sparse.values.name)
             entries[sparse.values.name] = self._remember(
@@ -347,7 +348,6 @@ class Walk:
     def _run_operator(self, node: onnx.NodeProto, inputs: Sequence[Entry | None], place: Place) -> list[Entry | None]:
         call = Call(
             proto=node,
-            attributes=tuple(ir.serde.deserialize_attribute(a) for a in node.attribute if a.type not in GRAPH_KINDS),
             version=version_of(node.domain, place.opsets),
             outputs=tuple(place.unique(name) for name in node.output),
             declared=tuple(place.declared.get(name) for name in node.output),
@@ -366,15 +366,16 @@ class Walk:
         self.origins[name] = entry.origins
         return entry
 
-    def _constant(self, name: str, tensor: onnx.TensorProto) -> Entry:
-        if any(dim < 0 for dim in tensor.dims):
-            raise ModelError(f"{self.skeleton.label}: initializer {name!r} has a negative dimension; export it again")
+    def _constant(self, name: str, tensor: onnx.TensorProto, *, elements: bool = True) -> Entry:
         dims = tuple(tensor.dims)
+        if dims and min(dims) < 0:
+            raise ModelError(f"{self.skeleton.label}: initializer {name!r} has a negative dimension; export it again")
         if len(dims) > MAX_RANK:
             raise ModelError(
                 f"{self.skeleton.label}: initializer {name!r} has {len(dims)} dimensions, over {MAX_RANK}; check it"
             )
-        data = tensor_values(tensor, self.skeleton) if math.prod(dims) <= FOLDING_LIMIT_ELEMENTS else None
+        few = elements and math.prod(dims) <= FOLDING_LIMIT_ELEMENTS
+        data = tensor_values(tensor, self.skeleton) if few else None
         if data is not None and data.shape == dims:
             return self._remember(known_entry(name, tensor.data_type, data))
         return self._remember(typed_entry(name, tensor.data_type, dims, constant=True))
