@@ -204,7 +204,7 @@ class Report:
             "model": model_entry(self.graph),
             "graph": {
                 "nodes": len(self.graph.operators),
-                "edges": self.graph.edge_count,
+                "edges": self.graph.dag.number_of_edges(),
                 "depth": self.graph.depth,
                 "subgraphs": self.graph.model.subgraphs,
                 "functions": self.graph.model.functions,

@@ -839,10 +839,3 @@ def test_equal_shapes_with_other_settings_do_not_recur(alone: str) -> None:
     )
     expected = [(1, 24), (2, 12)] if alone == "axes" else [(1, 2, 3, 4), (1, 2, 6, 8)]
     assert [tensor.shape for tensor in load(model).outputs] == expected
-
-
-@pytest.mark.parametrize("name", ["resnet50.torchscript", "lstm.dynamo", "gpt2.dynamo"])
-def test_depth_and_edges_are_those_of_the_dag(name: str) -> None:
-    graph = load(Path(__file__).parents[1] / "models" / f"{name}.onnx")
-    assert graph.depth == nx.dag_longest_path_length(graph.dag) + 1 == len(graph.critical_path)
-    assert graph.edge_count == graph.dag.number_of_edges()

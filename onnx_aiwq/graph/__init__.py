@@ -111,22 +111,9 @@ class Graph:
         return tuple(nx.dag_longest_path(self.dag, weight=None)) if self.operators else ()
 
     @property
-    def edge_count(self) -> int:
-        """Edges of `dag`: pairs of operators that something flows between."""
-        return len({(producer, consumer) for producer, consumer, _ in self.edges})
-
-    @functools.cached_property
     def depth(self) -> int:
         """Operators on a longest path."""
-        order = {operator.name: position for position, operator in enumerate(self.operators)}
-        longest, last = dict.fromkeys(order, 1), 0
-        for producer, consumer, _ in self.edges:
-            position = order.get(consumer, -1)
-            if position < last or order.get(producer, position) >= position:
-                return len(self.critical_path)  # the edges are not in execution order: one look at each does not do
-            last = position
-            longest[consumer] = max(longest[consumer], longest[producer] + 1)
-        return max(longest.values(), default=0)
+        return len(self.critical_path)
 
     def expand(self, operator: Operator) -> tuple[Operator, ...] | None:
         """The operators of the ONNX function body that defines an operator, or None where it has no body."""

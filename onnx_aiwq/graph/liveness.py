@@ -16,7 +16,7 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
     outputs to the end; weights and other constants are no activations. Tensors that share memory (views) count once.
 
     Args:
-        graph: the graph; consumers are at the ends of its edges.
+        graph: the graph; consumers are the successors in its DAG.
         is_view: whether an operator's first output shares the memory of its first input.
 
     Returns:
@@ -37,12 +37,13 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
         made.append([tensor.name for tensor in new if lives.owner[tensor.name] == tensor.name])
         for read in operator.inputs:
             if read is not None:
-                lives.use(read.name, index)
-    # Subgraphs hand what they made to their container, which does not name it among its inputs.
-    for _, consumer, name in graph.edges:
-        lives.use(name, order[consumer])
+                lives.use(read, index)
+        # Subgraphs hand what they made to their container, which does not name it among its inputs.
+        for _, consumer, data in graph.dag.out_edges(operator.name, data=True):
+            for flowing in data["tensors"]:
+                lives.use(flowing, order[consumer])
     for tensor in graph.outputs:
-        lives.use(tensor.name, len(graph.operators))
+        lives.use(tensor, len(graph.operators))
     live = _sweep([tensor.name for tensor in graph.inputs], made, lives.last_use, lives.size_bytes)
     return None if live is None else dict(zip(("", *order), live, strict=True))
 
@@ -67,9 +68,9 @@ class _Lifetimes:
         self.size_bytes.setdefault(root, tensor.size_bytes)
         self.last_use[root] = max(self.last_use.get(root, index), index)
 
-    def use(self, name: str, index: int) -> None:
+    def use(self, tensor: Tensor, index: int) -> None:
         """An operator that reads a tensor; what is no activation is left alone."""
-        root = self.owner.get(name)
+        root = self.owner.get(tensor.name)
         if root is not None:
             self.last_use[root] = max(self.last_use[root], index)
 
