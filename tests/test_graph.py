@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from model_parts import constant, node, value
 from onnx_aiwq.graph import Graph, load
