@@ -38,10 +38,11 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
         for read in operator.inputs:
             if read is not None:
                 lives.use(read, index)
-        # Subgraphs hand what they made to their container, which does not name it among its inputs.
-        for _, consumer, data in graph.dag.out_edges(operator.name, data=True):
-            for flowing in data["tensors"]:
-                lives.use(flowing, order[consumer])
+    # Subgraphs hand what they made to their container, which does not name it among its inputs.
+    tensors: tuple[Tensor, ...]
+    for _, consumer, tensors in graph.dag.edges(data="tensors"):
+        for flowing in tensors:
+            lives.use(flowing, order[consumer])
     for tensor in graph.outputs:
         lives.use(tensor, len(graph.operators))
     live = _sweep([tensor.name for tensor in graph.inputs], made, lives.last_use, lives.size_bytes)

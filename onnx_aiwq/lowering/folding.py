@@ -51,7 +51,7 @@ def fold_padding(work: WorkingGraph) -> None:
     """A Pad with zeros before a convolution or pooling becomes its pads."""
     for node in work.of_type("Pad"):
         pads = work.integers(node.input(1)) if len(node.inputs) > 1 else list(node.attributes.get("pads") or ())
-        readers = list(work.readers.get(node.output, ()))
+        readers = list(work.read_by(node.output))
         if not pads or not readers or node.output in work.kept or node.input(3):
             continue
         rank = len(pads) // 2
@@ -136,7 +136,7 @@ def _is_around_attention(work: WorkingGraph, node: Node, add: Node, known: tuple
         return True
     if parent is None or not parent.is_a("LayerNormalization"):
         return False
-    readers = work.readers.get(parent.output, [])
+    readers = work.read_by(parent.output)
     adds = [reader for reader in readers if reader.is_a("Add")]
     products = [reader for reader in readers if reader.is_a("MatMul")]
     if len(adds) != 1 or len(products) != 3 or len(readers) != 4:

@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 
 from onnx_aiwq.graph import Graph
-from onnx_aiwq.lowering.nodes import Node, attribute_key, node_of
+from onnx_aiwq.lowering.nodes import Node, Readers, attribute_key, node_of
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
+
+_WIDE = 64  # inputs above which the places of a tensor among them are looked up, not searched
+
+
+_NOBODY = Readers()
 
 
 @dataclass
@@ -23,7 +28,7 @@ class WorkingGraph:
         nodes: by name; dead ones are removed.
         tensors: by name, those that no longer flow included.
         producers: tensor name -> node that makes it.
-        readers: tensor name -> nodes that read it, once for each time that they do.
+        readers: tensor name -> nodes that read it.
         kept: tensors that must keep their name: graph outputs, and what leaves a loop or a branch.
         changed: whether a pass has changed anything since it was last cleared.
         generated: constants that an operator of the file makes, by how they are made: equal keys, equal elements.
@@ -33,7 +38,7 @@ class WorkingGraph:
     nodes: dict[str, Node] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     producers: dict[str, Node] = field(default_factory=dict)
-    readers: dict[str, list[Node]] = field(default_factory=dict)
+    readers: dict[str, Readers] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
     changed: bool = False
     generated: dict[str, Any] = field(default_factory=dict)
@@ -42,6 +47,7 @@ class WorkingGraph:
     _made: int = 0
     _by_type: dict[str, dict[str, Node]] = field(default_factory=dict)
     _ordered: list[Node] | None = None  # until a node comes or goes
+    _places: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # of tensors among the inputs of wide nodes
 
     @classmethod
     def of(cls, graph: Graph) -> WorkingGraph:
@@ -86,7 +92,7 @@ class WorkingGraph:
         self._ordered = None
         for name in node.inputs:
             if name:
-                self.readers.setdefault(name, []).append(node)
+                self.readers.setdefault(name, Readers()).add(node)
         for name in node.outputs:
             if name:
                 self.producers[name] = node
@@ -116,15 +122,20 @@ class WorkingGraph:
 
     def uses(self, name: str) -> int:
         """How often a tensor is read; leaving the graph counts as once."""
-        return len(self.readers.get(name, ())) + (name in self.kept)
+        return len(self.read_by(name)) + (name in self.kept)
 
     def only_reader(self, node: Node, output: int = 0) -> Node | None:
         """The one node that reads an output, once, where nothing else needs that output."""
         name = node.outputs[output]
-        readers = self.readers.get(name, ())
-        if name in self.kept or len(readers) != 1 or readers[0].place != node.place:
+        readers = self.read_by(name)
+        if name in self.kept or len(readers) != 1:
             return None
-        return readers[0]
+        (reader,) = readers
+        return reader if reader.place == node.place else None
+
+    def read_by(self, name: str) -> Readers:
+        """The nodes that read a tensor."""
+        return self.readers.get(name, _NOBODY)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         tensor = self.tensors.get(name)
@@ -236,7 +247,8 @@ class WorkingGraph:
             self._ordered = None
             for name in node.inputs:
                 if name:
-                    self.readers[name].remove(node)
+                    self.readers[name].discard(node)
+            self._places.pop(node.name, None)
             for name in node.outputs:
                 if name and self.producers.get(name) is node:
                     del self.producers[name]
@@ -248,12 +260,17 @@ class WorkingGraph:
         if old == name:
             return
         if old:
-            self.readers[old].remove(node)
-        while len(node.inputs) <= index:
-            node.inputs.append("")
+            self.readers[old].discard(node)
+        if index >= len(node.inputs):
+            node.inputs.extend([""] * (index + 1 - len(node.inputs)))
+            self._places.pop(node.name, None)
         node.inputs[index] = name
         if name:
-            self.readers.setdefault(name, []).append(node)
+            self.readers.setdefault(name, Readers()).add(node)
+        places = self._places.get(node.name)
+        if places is not None:
+            places[old].remove(index)
+            places.setdefault(name, []).append(index)
         self.changed = True
 
     def set_output(self, node: Node, index: int, name: str) -> None:
@@ -271,10 +288,20 @@ class WorkingGraph:
 
     def replace_uses(self, old: str, new: str) -> None:
         """Let every reader of one tensor read another."""
-        for reader in list(self.readers.get(old, ())):
-            for index, name in enumerate(reader.inputs):
-                if name == old:
-                    self.set_input(reader, index, new)
+        for reader in self.read_by(old).distinct():
+            for index in self._indices(reader, old):
+                self.set_input(reader, index, new)
+
+    def _indices(self, node: Node, name: str) -> list[int]:
+        """Where a node reads a tensor."""
+        if len(node.inputs) < _WIDE:
+            return [index for index, read in enumerate(node.inputs) if read == name]
+        if node.name not in self._places:
+            places: dict[str, list[int]] = {}
+            for index, read in enumerate(node.inputs):
+                places.setdefault(read, []).append(index)
+            self._places[node.name] = places
+        return list(self._places[node.name].get(name, ()))
 
     def bypass(self, node: Node, index: int = 0) -> bool:
         """Take a node out that hands one input through; False where its output must keep its name."""
@@ -373,7 +400,7 @@ class WorkingGraph:
             node = self.nodes[heapq.heappop(ready)[2]]
             result.append(node)
             for name in node.outputs:
-                for reader in set(self.readers.get(name, ())) if name else ():
+                for reader in self.read_by(name).distinct() if name else ():
                     missing[reader.name] -= 1
                     if not missing[reader.name]:
                         heapq.heappush(ready, (reader.order, reader.number, reader.name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,42 @@ class Node:
 
     def is_a(self, *op_types: str, domain: str = "") -> bool:
         return self.domain == domain and self.op_type in op_types
+
+
+class Readers:
+    """The nodes that read a tensor, in the order in which they came, each as often as it reads it.
+
+    A tensor may have a hundred thousand readers: one that leaves is not searched for.
+    """
+
+    __slots__ = ("_times", "_total")
+
+    def __init__(self) -> None:
+        self._times: dict[Node, int] = {}
+        self._total = 0
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __iter__(self) -> Iterator[Node]:
+        for node, times in self._times.items():
+            for _ in range(times):
+                yield node
+
+    def distinct(self) -> list[Node]:
+        """Each of them once."""
+        return list(self._times)
+
+    def add(self, node: Node) -> None:
+        self._times[node] = self._times.get(node, 0) + 1
+        self._total += 1
+
+    def discard(self, node: Node) -> None:
+        """One reading less."""
+        self._times[node] -= 1
+        self._total -= 1
+        if not self._times[node]:
+            del self._times[node]
 
 
 def node_of(operator: Operator, order: float, number: int) -> Node:

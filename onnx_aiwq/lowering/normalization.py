@@ -61,7 +61,7 @@ def _is_last_axis(work: WorkingGraph, node: Node) -> bool:
 
 def _centred(work: WorkingGraph, mean: Node) -> tuple[str, list[Node], list[Node]] | None:
     """The mean over the last axis and the differences from it."""
-    readers = work.readers.get(mean.output, [])
+    readers = work.read_by(mean.output)
     source = mean.inputs[0]
     if not 1 <= len(readers) <= 2 or mean.output in work.kept or not _is_last_axis(work, mean):
         return None
@@ -74,7 +74,7 @@ def _centred(work: WorkingGraph, mean: Node) -> tuple[str, list[Node], list[Node
 
 def _scaled(work: WorkingGraph, subs: list[Node], parts: list[Node]) -> tuple[Node, float, list[Node]] | None:
     """The division by the root of the mean square, with its epsilon."""
-    read = [reader for sub in subs for reader in work.readers.get(sub.output, [])]
+    read = [reader for sub in subs for reader in work.read_by(sub.output)]
     divides = [reader for reader in read if reader.is_a("Div")]
     rest = [reader for reader in read if not reader.is_a("Div")]
     if len(divides) != 1 or len(rest) != 1 or any(sub.output in work.kept for sub in subs):

@@ -36,7 +36,7 @@ _MOVES = (
 def unique_dequantized(work: WorkingGraph) -> None:
     """Every reader gets a DequantizeLinear of its own, so that each can be fused alone."""
     for node in work.of_type("DequantizeLinear"):
-        readers = list(dict.fromkeys(work.readers.get(node.output, [])))
+        readers = work.read_by(node.output).distinct()
         for reader in readers if node.output in work.kept else readers[1:]:
             copy = work.make_tensor(
                 f"{node.output}/duplicated",

@@ -37,6 +37,8 @@ _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 def channels_last(work: WorkingGraph) -> None:
     """Quantised convolutions run with the channels last; the Transposes around them move and cancel."""
+    if not any(work.of_type("QLinearConv")):
+        return
     found = [node for node in traversal(work) if node.is_a("QLinearConv") and len(work.shape(node.output) or ()) == 4]
     for node in found:
         if work.dtype(node.inputs[0]) not in (DType.UINT8, DType.INT8):
@@ -94,7 +96,7 @@ def _transposed(work: WorkingGraph, name: str, perm: Sequence[int], anchor: Node
         joint = tuple(made[1][axis] for axis in perm)
         if joint == tuple(range(len(joint))):
             return made[0].inputs[0]
-    for reader in work.readers.get(name, []):
+    for reader in work.read_by(name):
         if reader.is_a("Transpose") and tuple(reader.attributes.get("perm") or ()) == tuple(perm):
             return reader.output
     shape = _permuted(work.shape(name), perm)
