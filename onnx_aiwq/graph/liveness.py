@@ -39,9 +39,8 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
             if read is not None:
                 lives.use(read, index)
     # Subgraphs hand what they made to their container, which does not name it among its inputs.
-    tensors: tuple[Tensor, ...]
-    for _, consumer, tensors in graph.dag.edges(data="tensors"):
-        for flowing in tensors:
+    for _, consumer, data in graph.dag.edges(data=True):
+        for flowing in data["tensors"]:
             lives.use(flowing, order[consumer])
     for tensor in graph.outputs:
         lives.use(tensor, len(graph.operators))
