@@ -156,6 +156,12 @@ register_all(
             inputs=[value("x", [100_000])],
             output="y0",
         ),
+        "100,000 equal nodes that one node reads": lambda: model(
+            [
+                *(node("Relu", ["x"], [f"t{index}"]) for index in range(100_000)),
+                node("Sum", [f"t{index}" for index in range(100_000)], ["y"]),
+            ]
+        ),
         "20,000 undefined inputs": lambda: model([node("Sum", [f"ghost{index}" for index in range(20_000)], ["y"])]),
         "one name 5,000 times": lambda: model(
             [*(node("Relu", ["x"], ["z"]) for _ in range(5000)), node("Relu", ["z"], ["y"])]

@@ -418,3 +418,17 @@ def test_five_thousand_operators_take_no_time_worth_mentioning() -> None:
     start = time.process_time()
     assert len(lower(graph).graph.operators) == 5000
     assert time.process_time() - start < 3.0  # some 0.3 s on a machine of 2024
+
+
+@pytest.mark.parametrize("width", [3, 63, 64, 65, 500])
+def test_equal_nodes_are_one_however_many_read_them(width: int) -> None:
+    """Relu of one tensor, so often that the node which reads them all is a wide one, and Neg of each of these."""
+    relus = [node("Relu", ["x"], [f"r{index}"]) for index in range(width)]
+    negs = [node("Neg", [f"r{index}"], [f"n{index}"]) for index in range(width)]
+    read = [name for index in range(width) for name in (f"r{index}", f"n{index}")]
+    model = small_model([*relus, *negs, node("Max", read, ["y"])], {"x": (4,)}, ["y"], {})
+    deployed = lower(load(model)).graph
+    assert [operator.op_type for operator in deployed.operators] == ["Relu", "Neg", "Max"]
+    relu, neg, widest = deployed.operators
+    names = [tensor.name for tensor in widest.inputs if tensor is not None]
+    assert names == [relu.outputs[0].name, neg.outputs[0].name] * width  # type: ignore[union-attr]
