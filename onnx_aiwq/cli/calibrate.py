@@ -132,6 +132,20 @@ class Named:
         str, typer.Option("--embodied-source", metavar="TEXT", help="Where that figure comes from.")
     ] = "given with --embodied-kg"
 
+    def check(self, folder: Path | None) -> None:
+        """Refuse an id that is not that of the folder: a profile is called as its folder is.
+
+        Raises:
+            PolicyError: if they differ.
+        """
+        from onnx_aiwq.hardware_profile import slug
+
+        if self.identifier is not None and folder is not None and slug(folder.resolve().name) != self.identifier:
+            raise PolicyError(
+                f"--id {self.identifier}: a profile has the id of its folder, here {slug(folder.resolve().name)!r}; "
+                "leave --id out, or name the folder so"
+            )
+
     def embodied(self) -> Embodied | None:
         """What making the hardware emitted, where it is known."""
         from onnx_aiwq.hardware_profile import Embodied
@@ -161,6 +175,7 @@ def calibrate(
 
     opt.choose("--format", form, _FORMS)
     metering.check()
+    named.check(named.output or amount.fit_only)
     embodied, figures = named.embodied(), named.figures()
     if amount.fit_only is None:
         folder, state, meter, notes = _measured(running, amount, metering, named)

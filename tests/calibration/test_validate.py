@@ -193,6 +193,7 @@ def test_calibrate_validate_analyze(tmp_path: Path, models: list[Path]) -> None:
             ("so --composites and --resume and --seed would",),
         ),
         (("calibrate", "--fit-only", "here", "--budget-minutes", "2"), ("so --budget-minutes would",)),
+        (("calibrate", "--output", "mine", "--id", "other"), ("has the id of its folder, here 'mine'", "--id")),
         (("validate",), ("no profile was calibrated on this machine", "aiwq calibrate")),
         (("validate", "--hardware", "reference-cpu"), ("was not calibrated on a runtime", "aiwq calibrate")),
         (("validate", "--format", "csv"), ("--format 'csv'",)),
