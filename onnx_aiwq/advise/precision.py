@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from onnx_aiwq.advise.levers import ACCURACY, Case, Figures, Lever
 from onnx_aiwq.datasheets import DENSE_FAMILIES
@@ -14,9 +13,6 @@ from onnx_aiwq.operations.counting import NodeCost, Status
 from onnx_aiwq.report import Report
 from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
-
-if TYPE_CHECKING:
-    pass
 
 FLOAT_TARGETS = (DType.FLOAT16, DType.BFLOAT16)
 INTEGER_TARGETS = (DType.INT8, DType.INT4)
