@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from onnx_aiwq.advise.levers import ACCURACY, Case, Figures, Lever, figures_of
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.report import Report
-
-if TYPE_CHECKING:
-    pass
 
 _SAMPLE_NAMES = frozenset({"n", "b", "bs"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnx_aiwq.deployment import Deployment, Metrics, metrics_of
 from onnx_aiwq.errors import AiwqError
@@ -14,9 +14,6 @@ from onnx_aiwq.operations.counting import NodeCost
 from onnx_aiwq.report import Report
 from onnx_aiwq.report_entries import sum_counts
 from onnx_aiwq.transistors import transistor_operations
-
-if TYPE_CHECKING:
-    pass
 
 SCHEMA = "onnx_aiwq.advice/1"
 ACCURACY = "accuracy after the change: it needs the data and a run"

@@ -6,16 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from onnx_aiwq.advise.levers import ACCURACY, Case, Lever
 from onnx_aiwq.advise.precision import is_dense, weights_of
 from onnx_aiwq.operations.counting import NodeCost
 from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import Counts, Tensor
-
-if TYPE_CHECKING:
-    pass
 
 UNSTRUCTURED_PERCENT = (50, 75, 90)
 STRUCTURED_PERCENT = (25, 50)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from onnx_aiwq.advise.levers import ACCURACY, Case, Lever
 from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.metrics.regions import Region, list_regions
 from onnx_aiwq.profiles import list_profiles, load_profile
-
-if TYPE_CHECKING:
-    pass
 
 TRIED_PROFILES = 3
 TRIED_UTILIZATIONS = (0.5, 1.0)
