@@ -11,7 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-_ENDING = ".aiwq-part"
+UNFINISHED = ".aiwq-part"
+"""Ending of what is still being written, or what a killed process was writing."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -33,7 +34,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
             stream.write(data)
         return
     _remove_abandoned(target)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_prefix(target)}{os.getpid()}-", suffix=_ENDING)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{_prefix(target)}{os.getpid()}-", suffix=UNFINISHED)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -59,7 +60,7 @@ def _remove_abandoned(target: Path) -> None:
     """Remove what processes that are no more left of this target; those of other machines are not known to be gone."""
     prefix = _prefix(target)
     with contextlib.suppress(OSError):
-        for each in target.parent.glob(f"{prefix}*{_ENDING}"):
+        for each in target.parent.glob(f"{prefix}*{UNFINISHED}"):
             owner = each.name.removeprefix(prefix).partition("-")[0]
             if owner.isdecimal() and not _is_running(int(owner)):
                 each.unlink(missing_ok=True)

@@ -384,12 +384,22 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
     FleetWriter(tmp_path / "out").close()
 
 
-def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["fleet.json", "errors/part-000001.parquet", "runs/1.json"])
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path, name: str) -> None:
+    """A process that dies between writing a file and giving it its name, the first of a folder included."""
+    path = tmp_path / "out" / name
+    program = (
+        "import os, pathlib, sys; from onnx_aiwq.files import write_whole;"
+        "pathlib.Path.replace = lambda *_: os._exit(9); write_whole(pathlib.Path(sys.argv[1]), 'half')"
+    )
+    if name == "fleet.json":
+        path.parent.mkdir()
+    else:
+        FleetWriter(tmp_path / "out").close()
+    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 9
+    assert len(list(path.parent.glob(".*.aiwq-part"))) == 1
     FleetWriter(tmp_path / "out").close()
-    leftover = tmp_path / "out/errors/.part-000001.parquet.abc"
-    leftover.write_bytes(b"half")
-    FleetWriter(tmp_path / "out").close()
-    assert not leftover.exists()
+    assert not list((tmp_path / "out").rglob("*.aiwq-part"))
 
 
 def test_settings_travel_whole() -> None:

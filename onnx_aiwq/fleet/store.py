@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from onnx_aiwq import __version__
 from onnx_aiwq.errors import AiwqError
-from onnx_aiwq.files import write_whole
+from onnx_aiwq.files import UNFINISHED, write_whole
 from onnx_aiwq.fleet.extra import need
 from onnx_aiwq.fleet.rows import (
     COUNT_DIGITS,
@@ -155,12 +155,12 @@ class FleetWriter(FleetFolder):
             self._take_lock()
             if (folder / _MARK).exists():
                 self._check_format()
-            elif any(entry.name != _LOCK and not entry.name.startswith(f".{_MARK}") for entry in folder.iterdir()):
+            elif any(entry.name != _LOCK and not entry.name.endswith(UNFINISHED) for entry in folder.iterdir()):
                 (folder / _LOCK).unlink()
                 raise AiwqError(f"--output {folder}: holds files that are no fleet; choose an empty or a new folder")
             for name in ("results", "errors", "inventory", "runs"):
                 (folder / name).mkdir(exist_ok=True)
-            for leftover in [*folder.rglob(".*.parquet.*"), *folder.rglob(".*.json.*")]:
+            for leftover in [*folder.rglob(f".*{UNFINISHED}")]:  # the lock says that nobody is writing these
                 leftover.unlink()
             self._write(folder / _MARK, json.dumps({"format": FORMAT, "tool": f"onnx_aiwq {__version__}"}) + "\n")
         except OSError as error:
