@@ -20,7 +20,7 @@ MAX_REPORT_BYTES = 512_000_000  # some 500,000 nodes
 class _Open(BaseModel):
     """What is read of a report; keys that a later minor version adds are left alone."""
 
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class _Model(_Open):

@@ -7,13 +7,15 @@ use sympy as it is imported merely has it imported then.
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.machinery
 import sys
 import threading
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 _SYMBOLIC = (
     "sympy",
@@ -36,8 +38,8 @@ class _Deferred(ModuleType):
         return ModuleType.__getattribute__(self, name)
 
 
-class _Loader(importlib.abc.Loader):
-    def __init__(self, real: importlib.abc.Loader) -> None:
+class _Loader:  # as importlib.abc.Loader has it; importing that takes longer than all of this
+    def __init__(self, real: Loader) -> None:
         self._real = real
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
@@ -47,7 +49,7 @@ class _Loader(importlib.abc.Loader):
         module.__dict__["__deferred__"] = self._real
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
@@ -55,7 +57,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
 
 

@@ -26,7 +26,7 @@ Raid = Literal["none", "raid0", "raid1", "raid5", "raid6", "raid10"]
 class Section(BaseModel):
     """A table of the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class Data(Section):

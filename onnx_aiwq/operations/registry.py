@@ -34,6 +34,7 @@ class Rule:
             moves, the result shares its input's memory. `selected`: only as many bytes as the outputs hold are read
             from the first input (gathers, slices), other inputs are read whole. `generated`: outputs are written, of
             the inputs only the shape matters.
+        docstring: as it is written, indented.
     """
 
     op_type: str
@@ -42,7 +43,12 @@ class Rule:
     family: str
     function: RuleFunction | None
     traffic: Traffic
-    documentation: str
+    docstring: str
+
+    @property
+    def documentation(self) -> str:
+        """The docstring without its indentation; there are hundreds, and an analysis reads none."""
+        return inspect.cleandoc(self.docstring)
 
     @property
     def owner(self) -> str:
@@ -79,9 +85,8 @@ def rule(
     """
 
     def decorate(function: RuleFunction) -> RuleFunction:
-        text = inspect.getdoc(function) or ""
         for op_type in op_types:
-            _register(Rule(op_type, domain, since, family, function, traffic, text))
+            _register(Rule(op_type, domain, since, family, function, traffic, function.__doc__ or ""))
         return function
 
     return decorate
