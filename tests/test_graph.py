@@ -16,6 +16,7 @@ from model_parts import constant, node, value
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.graph.recurring import Recurring
 from onnx_aiwq.operations.counting import Status, count_graph
+from onnx_aiwq.report import analyze
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
 from runtime import run_all_tensors
 
@@ -839,3 +840,13 @@ def test_equal_shapes_with_other_settings_do_not_recur(alone: str) -> None:
     )
     expected = [(1, 24), (2, 12)] if alone == "axes" else [(1, 2, 3, 4), (1, 2, 6, 8)]
     assert [tensor.shape for tensor in load(model).outputs] == expected
+
+
+def test_long_vectors_are_joined_by_their_lengths() -> None:
+    """No symbol is made for each of 2^31 elements, and a length that nobody bound stays in the formula."""
+    text = """<ir_version: 10, opset_import: ["": 20]>
+        g (float[N] a, float[2147483647] b) => (float[m] y) { y = Concat<axis = -1>(a, b, a) }"""
+    model = onnx.parser.parse_model(text)
+    assert load(model, bind={"N": 3}).outputs[0].shape == (2147483647 + 6,)
+    formulas = analyze(model).to_dict()["totals"]["formulas"]
+    assert formulas["bytes_written"] == "8*N + 8589934588"  # 4 bytes of each of 2 N + 2^31 - 1 elements

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
+
+import onnx_ir as ir
 
 from onnx_aiwq.bounds import MAX_RANK
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, Entry
@@ -24,11 +28,21 @@ def require_rank(domain: str, op_type: str, inputs: Sequence[Entry | None]) -> N
         raise OversizeError(f"makes a tensor of {length} dimensions, more than {MAX_RANK}")
 
 
-def counts_elements(domain: str, op_type: str, inputs: Sequence[Entry | None]) -> bool:
-    """Whether `onnx-shape-inference` would make a symbol for each element, in case the vector is a shape."""
-    if domain or op_type != "Concat":
-        return False
-    return any((_length(entry) or 0) > FOLDING_LIMIT_ELEMENTS for entry in inputs)
+def joined(domain: str, op_type: str, axis: object, inputs: Sequence[Entry | None]) -> ir.Shape | None:
+    """The shape of vectors one behind the other, where one is long; None of any other node.
+
+    `onnx-shape-inference` makes a symbol for each element of a Concat of vectors, in case it is a shape.
+    """
+    if domain or op_type != "Concat" or axis not in (0, -1):
+        return None
+    if not any((_length(entry) or 0) > FOLDING_LIMIT_ELEMENTS for entry in inputs):
+        return None
+    lengths = []
+    for entry in inputs:
+        if entry is None or entry.value.shape is None or len(entry.value.shape.dims) != 1:
+            return None
+        lengths.append(entry.value.shape.dims[0])
+    return ir.Shape([functools.reduce(operator.add, lengths)])
 
 
 def _length(entry: Entry | None) -> int | None:

@@ -35,7 +35,7 @@ from onnx_aiwq.graph import (
 )
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, ONNX_NUMBERS, Entry
 from onnx_aiwq.graph.folding import FOLDED, SIZED_BY_NUMBERS, evaluate
-from onnx_aiwq.graph.long_vectors import counts_elements, require_rank
+from onnx_aiwq.graph.long_vectors import joined, require_rank
 from onnx_aiwq.graph.recurring import Recurring, is_settled
 from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape, require_size
 from onnx_aiwq.symbolic import UndecidableError
@@ -126,8 +126,11 @@ class ShapeEngine:
         like, given = _as_standard(call, inputs)
         context = osi.ShapeInferenceContext({**self._opsets, like.domain: like.version})
         require_rank(like.domain, like.proto.op_type, given)
-        if not counts_elements(like.domain, like.proto.op_type, given):
+        vector = joined(like.domain, like.proto.op_type, like.plain_attributes.get("axis"), given)
+        if vector is None:
             self._infer_by_library(context, like, given, values)
+        else:
+            values[0].shape, values[0].dtype = vector, given[0].value.dtype if given[0] is not None else None
         _infer_by_elements(like, given, values)
         if any(value.shape is None and value.name and not is_container(value) for value in values):
             _infer_by_onnx(like, given, values)

@@ -7,32 +7,14 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
 
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 from oracle import Number, as_basic_operations, numbers
+from products import OPSET, counted, inferred
 
-OPSET = 22
 F32 = DType.FLOAT
-
-
-def inferred(op_type: str, shape: tuple[int, ...], attributes: dict[str, Any]) -> tuple[int, ...]:
-    node = helper.make_node(op_type, ["x"], ["y"], **attributes)
-    data = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)
-    graph = helper.make_graph([node], "g", [data], [onnx.ValueInfoProto(name="y")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    return tuple(dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim)
-
-
-def counted(op_type: str, shapes: list[Any], output: tuple[int, ...], domain: str = "", **attributes: Any) -> Counts:
-    rule = find_rule(op_type, domain, OPSET if not domain else 1)
-    assert rule is not None and rule.function is not None
-    inputs = tuple(Tensor("t", F32, shape) for shape in shapes)
-    return rule.function(Operator("n", op_type, domain, OPSET, inputs, (Tensor("y", F32, output),), attributes))
 
 
 def windows(x: Any, output: tuple[int, ...], **a: Any) -> list[list[Any]]:
@@ -89,7 +71,7 @@ POOLS: list[tuple[tuple[int, ...], dict[str, Any]]] = [
 @pytest.mark.parametrize(("shape", "attributes"), POOLS)
 def test_max_pool_equals_its_windows(shape: tuple[int, ...], attributes: Any) -> None:
     tally: Counter[str] = Counter()
-    output = inferred("MaxPool", shape, attributes)
+    output = inferred("MaxPool", [shape], attributes)
     for taps in windows(numbers(shape, tally), output, **attributes):
         largest(taps)
     assert counted("MaxPool", [shape], output, **attributes).basic_operations() == as_basic_operations(tally)
@@ -100,7 +82,7 @@ def test_max_pool_equals_its_windows(shape: tuple[int, ...], attributes: Any) ->
 @pytest.mark.parametrize(("shape", "attributes"), POOLS)
 def test_average_pool_equals_its_windows(shape: tuple[int, ...], attributes: Any, count_include_pad: int) -> None:
     tally: Counter[str] = Counter()
-    output = inferred("AveragePool", shape, attributes)
+    output = inferred("AveragePool", [shape], attributes)
     for taps in windows(numbers(shape, tally), output, **attributes):
         total = np.add.reduce(taps)
         if len(taps) > 1:
@@ -113,7 +95,7 @@ def test_average_pool_equals_its_windows(shape: tuple[int, ...], attributes: Any
 @pytest.mark.parametrize(("shape", "attributes"), POOLS)
 def test_lp_pool_equals_its_windows(shape: tuple[int, ...], attributes: Any, p: int) -> None:
     tally: Counter[str] = Counter()
-    output = inferred("LpPool", shape, attributes)
+    output = inferred("LpPool", [shape], attributes)
     for taps in windows(numbers(shape, tally), output, **attributes):
         p_norm(taps, p)
     counts = counted("LpPool", [shape], output, p=p, **attributes)
@@ -134,7 +116,7 @@ def test_global_pools_equal_their_channels(shape: tuple[int, ...]) -> None:
                 np.add.reduce(channel) / channel.size
             else:
                 np.add.reduce(channel)
-        assert inferred(op_type, shape, {}) == output
+        assert inferred(op_type, [shape], {}) == output
         assert counted(op_type, [shape], output, p=p).basic_operations() == as_basic_operations(tally)
 
 
