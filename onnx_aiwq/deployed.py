@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from onnx_aiwq.costs import node_costs
 from onnx_aiwq.kernels import bytes_moved
 from onnx_aiwq.kernels.model import TimeModel, Work, predict
 from onnx_aiwq.lowering import Lowering, lower
-from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
+from onnx_aiwq.operations.counting import NodeCost, Status
 from onnx_aiwq.transistors import transistor_operations
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class DeployedTimes:
     @functools.cached_property
     def forward(self) -> Mapping[str, NodeCost]:
         """Cost of each exported operator in one forward pass; counted when other costs are to be compared with it."""
-        return {cost.operator.name: cost for cost in count_graph(self.exported, weigh=transistor_operations)}
+        return {cost.operator.name: cost for cost in node_costs(self.exported)}
 
 
 def deployed_times(graph: Graph, model: TimeModel) -> DeployedTimes:
@@ -96,7 +97,7 @@ def _lowered(graph: Graph, model: TimeModel) -> tuple[Lowering, str]:
 
 def times_of(lowered: Lowering, model: TimeModel, exported: Graph) -> DeployedTimes:
     """Time the kernels of a graph that is lowered already; its seconds go to the operators of the exported one."""
-    costs = [cost for cost in count_graph(lowered.graph, weigh=transistor_operations) if _runs(cost)]
+    costs = [cost for cost in node_costs(lowered.graph) if _runs(cost)]
     constants = sum(bytes_moved(cost.operator)[1] for cost in costs)
     works = [_work(cost, constants) for cost in costs]
     times = predict(model, works)

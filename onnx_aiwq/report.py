@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from onnx_aiwq import __version__
+from onnx_aiwq.costs import node_costs
 from onnx_aiwq.deployment import Deployment, DeploymentOptions, Metrics, describe_deployment, metrics_of
 from onnx_aiwq.energy import EnergyEstimate
 from onnx_aiwq.errors import PolicyError, ShapeError, UnsupportedOperatorError
@@ -18,7 +19,7 @@ from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.metrics.carbon import Carbon
 from onnx_aiwq.metrics.ecal import Ecal
 from onnx_aiwq.metrics.workload import Workload
-from onnx_aiwq.operations.counting import CONVENTION_NAME, Convention, NodeCost, Status, count_graph
+from onnx_aiwq.operations.counting import CONVENTION_NAME, Convention, NodeCost, Status
 from onnx_aiwq.operations.registry import find_rule
 from onnx_aiwq.report_entries import (
     by_operator,
@@ -32,7 +33,6 @@ from onnx_aiwq.report_entries import (
     totals_entry,
 )
 from onnx_aiwq.symbolic_cost import SweepPoint, SymbolicCost, sweep, symbolic_cost
-from onnx_aiwq.transistors import transistor_operations
 from onnx_aiwq.vocabulary import Counts, Operator
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _LISTED = 5
 
 def count(graph: Graph, *, convention: Convention = "default") -> Counts:
     """Exact basic operations and MACs of one inference, over all operators that can be counted."""
-    return sum_counts(cost.counts for cost in count_graph(graph, convention=convention, weigh=transistor_operations))
+    return sum_counts(cost.counts for cost in node_costs(graph, convention=convention))
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ class TrainingStep:
 
 
 def _count_level(graph: Graph, *, convention: Convention, level: Level, step: TrainingStep) -> tuple[NodeCost, ...]:
-    costs = count_graph(graph, convention=convention, weigh=transistor_operations)
+    costs = node_costs(graph, convention=convention)
     if level == "inference":
         return costs
     from onnx_aiwq.training import training_costs

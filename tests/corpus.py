@@ -23,8 +23,9 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
+from onnx_aiwq.costs import node_costs
 from onnx_aiwq.graph import Graph, load
-from onnx_aiwq.operations.counting import NodeCost, count_graph
+from onnx_aiwq.operations.counting import NodeCost
 from onnx_aiwq.vocabulary import DType, Tensor
 
 SNAPSHOT = Path(__file__).parent / "data" / "operator_status.json"
@@ -186,7 +187,7 @@ def deciding_values(case: Case) -> dict[str, Any]:
 def analyse(case: Case, *, bind: Mapping[str, int] | None = None) -> Analysis:
     """Analyse a case without its declarations."""
     graph = load(undeclared(case.model), values=deciding_values(case), shapes=_open_shapes(case), bind=bind)
-    return Analysis(case, graph, count_graph(graph))
+    return Analysis(case, graph, node_costs(graph))
 
 
 def _open_shapes(case: Case) -> dict[str, tuple[int, ...]]:

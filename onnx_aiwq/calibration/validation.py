@@ -21,6 +21,7 @@ from onnx_aiwq.calibration.machine import usable_cpus
 from onnx_aiwq.calibration.meters import CPU_PROVIDER, Meter
 from onnx_aiwq.calibration.running import Feeds, Reference, Runtime, call_overhead, open_session, sessions_of, time_runs
 from onnx_aiwq.calibration.sampling import deployed_model, sample_model
+from onnx_aiwq.costs import node_costs
 from onnx_aiwq.deployed import times_of
 from onnx_aiwq.energy import estimate
 from onnx_aiwq.errors import MeterError, ModelError, ProfileError
@@ -28,7 +29,6 @@ from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.kernels.model import TimeModel, predict
 from onnx_aiwq.lowering import Lowering
-from onnx_aiwq.operations.counting import count_graph
 from onnx_aiwq.profiles import this_machine
 from onnx_aiwq.transistors import transistor_operations
 
@@ -191,7 +191,7 @@ def _network(
     network = prepare(candidate)
     model, feeds, kernels = network.model, network.feeds, _kernels(profile)
     measured = _measured(candidate, model, runtime, feeds, reference, meter)
-    costs = count_graph(network.graph, weigh=transistor_operations)
+    costs = node_costs(network.graph)
     predicted = estimate(costs, profile, graph=network.graph)
     if predicted.seconds is None or predicted.joules is None:
         raise ModelError(f"{candidate.path}: no operator of it has a price")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from onnx_aiwq.costs import node_costs
 from onnx_aiwq.errors import PolicyError
 from onnx_aiwq.graph import Graph, load
-from onnx_aiwq.operations.counting import NodeCost, Status, count_graph
-from onnx_aiwq.transistors import transistor_operations
+from onnx_aiwq.operations.counting import NodeCost, Status
 from onnx_aiwq.vocabulary import Counts
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def network_of(model: Model, folder: Path | None = None) -> Network:
         return Network(name, model.forward_flops, "as the number was made")
     path = Path(model.file or "")
     graph = load(path if path.is_absolute() or folder is None else folder / path, bind=model.bind)
-    costs = count_graph(graph, weigh=transistor_operations)
+    costs = node_costs(graph)
     network = counted_network(graph, costs, flops=model.flops, samples_per_run=model.samples_per_run)
     return replace(network, warnings=_gaps(graph, costs))
 

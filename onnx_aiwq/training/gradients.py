@@ -98,6 +98,24 @@ def backward_pass(
     return BackwardPass(nodes, trained, again)
 
 
+def gradients_between(
+    graph: Graph, operators: Sequence[Operator], inputs: Collection[str], result: str
+) -> dict[str, NodeGradient]:
+    """The gradients of one tensor with respect to others, by operator name.
+
+    Args:
+        graph: where the operators come from.
+        operators: that compute the tensor, in execution order.
+        inputs: names of the tensors that get a gradient, which is stored and not added to a buffer.
+        result: name of the tensor that is differentiated.
+
+    Returns:
+        Nothing where the tensor does not depend on the inputs.
+    """
+    sweep = _Sweep(graph, operators, inputs, (), buffers=False)
+    return sweep.run([result]) if result in sweep.marked else {}
+
+
 def _depending(operators: Iterable[Operator], names: set[str]) -> frozenset[str]:
     """The names, and the constants that constant operators make of them."""
     found = set(names)
@@ -117,12 +135,15 @@ class _Sweep:
         leaves: Collection[str],
         fused: Collection[str],
         depth: int = 0,
+        *,
+        buffers: bool = True,
     ) -> None:
         self.graph = graph
         self.operators = operators
         self.leaves = set(leaves)
         self.fused = set(fused)
         self.depth = depth
+        self.buffers = buffers  # whether leaves are parameters, whose gradients are added to what a buffer holds
         self.with_gradient: set[str] = set()
         self.results_of_branches = self._results_of_branches() if depth == 0 else {}
         self.marked = self._mark()
@@ -207,7 +228,7 @@ class _Sweep:
             if once and name in given:
                 continue
             given.add(name)
-            if name in self.with_gradient or (name in self.leaves and self.depth == 0):
+            if name in self.with_gradient or (name in self.leaves and self.buffers):
                 meeting.append(position)
             self.with_gradient.add(name)
         return meeting
@@ -238,7 +259,7 @@ class _Sweep:
         if parts is None or result is None:
             return None, NO_RULE
         leaves = {_named(operator, position) for position in wanted}
-        inner = _Sweep(self.graph, parts, leaves, (), self.depth + 1)
+        inner = _Sweep(self.graph, parts, leaves, (), self.depth + 1, buffers=False)
         total = Counts()
         for name, node in inner.run([result.name]).items():
             if node.counts is None:

@@ -379,3 +379,70 @@ def test_crop_and_resize_by_hand() -> None:
     inputs = [(1, 1, 4, 4), (1, 4), Tensor("n", DType.INT32, (1,)), np.array([2, 2], np.int32)]
     op = operator("CropAndResize", inputs, [(1, 1, 2, 2)], domain="com.microsoft")
     assert count(op) == Counts.of(DType.FLOAT, add=16, sub=18, mul=20, compare=16)
+
+
+def cosine_basis() -> np.ndarray:
+    """C[x, u] of ITU-T T.81, A.3.3: sample x of frequency u."""
+    places, frequencies = np.meshgrid(np.arange(8), np.arange(8), indexing="ij")
+    scale = np.where(frequencies == 0, math.sqrt(1 / 2), 1.0) / 2
+    basis: np.ndarray = scale * np.cos((2 * places + 1) * frequencies * math.pi / 16)
+    return basis
+
+
+def clamped(value: Number) -> Number:
+    if value < 0:
+        return Number(0, value.tally)
+    return Number(255, value.tally) if value > 255 else value
+
+
+def decoded_block(coefficients: np.ndarray, quantiser: np.ndarray, tally: Counter[str]) -> list[list[Number]]:
+    """The samples of one block of JPEG: dequantised, transformed by rows and columns, shifted and clamped."""
+
+    def dot(left: Any, right: Any) -> Number:
+        total = left[0] * right[0]
+        for a, b in zip(left[1:], right[1:], strict=True):
+            total = total + a * b
+        return total
+
+    basis = cosine_basis()
+    rows = [
+        [Number(value, tally) * factor for value, factor in zip(line, factors, strict=True)]
+        for line, factors in zip(coefficients.tolist(), quantiser.tolist(), strict=True)
+    ]
+    rows = [[dot(row, basis[x].tolist()) for x in range(8)] for row in rows]
+    columns = [[dot([rows[v][x] for v in range(8)], basis[y].tolist()) for x in range(8)] for y in range(8)]
+    return [[clamped(value + 128) for value in row] for row in columns]
+
+
+def in_rgb(luma: Number, blue: Number, red: Number) -> list[Number]:
+    """One pixel by ITU-T T.871, section 7."""
+    blue, red = blue - 128, red - 128
+    colours = [luma + red * 1.402, luma - blue * 0.344136 - red * 0.714136, luma + blue * 1.772]
+    return [clamped(colour) for colour in colours]
+
+
+@pytest.mark.parametrize("pixel_format", ["RGB", "BGR", "Grayscale"])
+def test_decoding_counts_the_transform_of_jpeg(pixel_format: str) -> None:
+    tally: Counter[str] = Counter()
+    source = np.random.default_rng(5)
+    samples = source.integers(100, 156, (8, 8)).astype(float)  # in no channel out of range: compared with both ends
+    basis = cosine_basis()
+    coefficients = basis.T @ (samples - 128) @ basis
+    # A quantiser of ones that does not round gives the samples back, so that this is the transform of JPEG.
+    channels = 1 if pixel_format == "Grayscale" else 3
+    blocks = [decoded_block(coefficients, np.ones((8, 8)), tally) for _ in range(channels)]
+    assert np.allclose([[number.value for number in row] for row in blocks[0]], samples)
+    if channels == 3:
+        for y, x in np.ndindex(8, 8):
+            in_rgb(*(block[y][x] for block in blocks))
+    file = Tensor("file", DType.UINT8, (1000,))
+    image = Tensor("image", DType.UINT8, (8, 8, channels))
+    counted = count(operator("ImageDecoder", [file], [image], pixel_format=pixel_format))
+    assert counted.basic_operations() == as_basic_operations(tally)
+
+
+def test_the_documented_image() -> None:
+    image = Tensor("image", DType.UINT8, (480, 640, 3))
+    counted = count(operator("ImageDecoder", [Tensor("file", DType.UINT8, (99,))], [image]))
+    per_pixel = {"mul": 55, "add": 47, "sub": 4, "compare": 12, "div": 0, "root": 0}
+    assert counted.basic_operations() == {name: 307_200 * number for name, number in per_pixel.items()}

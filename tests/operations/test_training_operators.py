@@ -135,8 +135,3 @@ def test_the_update_count_is_compared_at_its_own_type() -> None:
 
 def test_the_decomposed_power_has_the_right_value() -> None:
     assert power(0.9, Number(3, Counter())).value == pytest.approx(math.pow(0.9, 3))
-
-
-def test_gradient_has_no_rule() -> None:
-    """What it costs is the backward pass of a part of the graph, which its shapes do not tell."""
-    assert find_rule("Gradient", DOMAIN, 1) is None

@@ -17,8 +17,8 @@ import numpy as np
 
 from onnx_aiwq.calibration.reproduction.networks import Network
 from onnx_aiwq.calibration.reproduction.samples import Sample
+from onnx_aiwq.costs import node_costs
 from onnx_aiwq.graph import load
-from onnx_aiwq.operations.counting import count_graph
 from onnx_aiwq.transistors import transistor_operations
 from onnx_aiwq.vocabulary import Counts
 
@@ -109,7 +109,7 @@ def measure(
 
 def counted(network: Network) -> tuple[int, int]:
     """Transistor operations (the paper's convention) and FLOPs (one per multiply-accumulate) of one instance."""
-    costs = count_graph(load(network.model(batch=1)), convention="paper")
+    costs = node_costs(load(network.model(batch=1)), convention="paper")
     total = sum((cost.counts for cost in costs if cost.counts is not None), Counts())
     return transistor_operations(total), total.macs
 

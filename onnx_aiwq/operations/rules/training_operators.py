@@ -1,6 +1,6 @@
 """Optimiser steps of ai.onnx.preview.training, by the pseudo code of their definitions.
 
-Gradient has no rule: what it costs is the backward pass of a part of the graph, which its shapes do not tell.
+Gradient has no rule: it costs the backward pass of a part of the graph, see `onnx_aiwq.training.differentiation`.
 
 Inputs are R, T, then X1..Xk, G1..Gk and the states of all k tensors. Attributes are constants, so 1 - alpha and the
 like are computed once at load. A regularisation or a decay of zero costs nothing, nor does a factor of one; the

@@ -5,16 +5,6 @@ from __future__ import annotations
 from onnx_aiwq.operations.registry import uncountable
 
 uncountable(
-    "ImageDecoder",
-    why="what decoding costs depends on the format and on the bytes of the image, not on any shape",
-)
-uncountable(
-    "Gradient",
-    domain="ai.onnx.preview.training",
-    why="it stands for a program that a training framework derives, and no runtime has it; --level training counts a "
-    "backward pass",
-)
-uncountable(
     *("EPContext", "Snpe"),
     domain="com.microsoft",
     why="it holds a graph that a vendor's compiler has turned into bytes of its own format; analyze the model that it "

@@ -1,0 +1,25 @@
+"""What every node of a graph costs: rules, backward passes and the weight of a branch, brought together."""
+
+from __future__ import annotations
+
+from onnx_aiwq.graph import Graph
+from onnx_aiwq.operations.counting import Convention, NodeCost, count_graph
+from onnx_aiwq.transistors import transistor_operations
+
+
+def node_costs(graph: Graph, *, convention: Convention = "default") -> tuple[NodeCost, ...]:
+    """Count every operator of a graph, in execution order; of an If whose condition is unknown the costlier branch.
+
+    Args:
+        graph: from `onnx_aiwq.load`.
+        convention: `paper` leaves comparisons out, as the TO paper does.
+
+    Raises:
+        PolicyError: if the convention is neither `default` nor `paper`.
+    """
+    costs = count_graph(graph, convention=convention, weigh=transistor_operations)
+    if all(cost.operator.op_type != "Gradient" for cost in costs):
+        return costs
+    from onnx_aiwq.training.differentiation import with_gradients
+
+    return with_gradients(graph, costs, convention)
