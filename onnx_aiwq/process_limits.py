@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 LEAST_MEMORY_BYTES = 256_000_000  # the libraries take more than half of it
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -38,6 +39,18 @@ def limit_memory(max_memory_bytes: int) -> bool:
     except (OSError, ValueError):  # systems whose processes reserve more from the start
         return False
     return True
+
+
+def use_of(pid: int) -> tuple[int, float] | None:
+    """Bytes that another process holds of what `limit_memory` limits, and its seconds of processor time; on Linux."""
+    if sys.platform != "linux":
+        return None
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[5])
+        times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE"), (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def limit_processor_time(seconds: int) -> None:

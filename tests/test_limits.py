@@ -105,6 +105,23 @@ def test_a_crash_is_one_error(monkeypatch: pytest.MonkeyPatch, starter: str) -> 
     assert text.startswith("m.onnx: ") and DEATHS[starter] in text and "--max-memory 2GiB" in text
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system limits what a process allocates")
+def test_a_child_that_turns_around_at_its_limit_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CPython does where it cannot even make the integer that it enters an exception handler with."""
+    turning = (
+        "import sys; from onnx_aiwq.process_limits import limit_memory; limit_memory(int(sys.argv[2])); held = []\n"
+        "for size in (1 << 20, 1 << 14, 1 << 8):\n"
+        "    try:\n"
+        "        while True: held.append(bytearray(size))\n"
+        "    except MemoryError: pass\n"
+        "while True: pass\n"
+    )
+    monkeypatch.setattr(isolation, "_STARTER", turning)
+    monkeypatch.setattr(isolation, "_AT_LIMIT_S", 1.0)
+    with pytest.raises(ModelError, match=r"m\.onnx: needs more than --max-memory 300MB"):
+        run_isolated([], Limits(60.0, 300_000_000, "300MB"), "m.onnx")
+
+
 def test_a_hang_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "_STARTER", "import time; time.sleep(600)")
     with pytest.raises(ModelError, match=r"m\.onnx: no answer within --timeout 0\.5 s"):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import IO
 
@@ -22,12 +23,16 @@ from onnx_aiwq.process_limits import (
     forbid_core_dumps,
     limit_memory,
     limit_processor_time,
+    use_of,
 )
 
 _STARTER = "import sys; from onnx_aiwq.cli.isolation import serve; serve(sys.argv[1:])"
 _NOISE = 20  # lines of a crashing library that are passed on
 _CPU_MARGIN_S = 2
 _GRACE_S = 5.0  # to read the last lines of a child that has ended
+_LOOK_EVERY_S = 0.5
+_NOTHING_LEFT_BYTES = 1 << 20  # less than the blocks that the interpreter asks for
+_AT_LIMIT_S = 5.0  # of processor time
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,7 @@ def run_isolated(arguments: list[str], limits: Limits, what: str) -> int:
     reader = threading.Thread(target=_pass_on, args=(child.stderr,), daemon=True)
     reader.start()
     try:
-        code = child.wait(limits.timeout_s)
-    except subprocess.TimeoutExpired:
-        raise _timed_out(what, limits) from None
+        code = _ending(child, limits, what)
     finally:
         if child.poll() is None:
             child.kill()
@@ -83,6 +86,35 @@ def run_isolated(arguments: list[str], limits: Limits, what: str) -> int:
     if limits.timeout_s is not None and code in (-_signal("SIGXCPU"), -_signal("SIGALRM")):
         raise _timed_out(what, limits)
     raise ModelError(f"{what}: {_death(code, limits)}")
+
+
+def _ending(child: subprocess.Popen[bytes], limits: Limits, what: str) -> int:
+    """Wait for a child.
+
+    Where not a byte is left to allocate, the interpreter may turn for ever around the exception that says so: to enter
+    a handler it needs an integer. So a child that goes on computing at its limit has failed.
+    """
+    began = time.monotonic()
+    at_limit_since: float | None = None  # its processor time then
+    while True:
+        left_s = math.inf if limits.timeout_s is None else began + limits.timeout_s - time.monotonic()
+        if left_s <= 0:
+            raise _timed_out(what, limits)
+        try:
+            return child.wait(min(left_s, _LOOK_EVERY_S))
+        except subprocess.TimeoutExpired:
+            used_bytes, used_s = use_of(child.pid) or (0, 0.0)
+        if limits.memory_bytes is None or used_bytes < limits.memory_bytes - _NOTHING_LEFT_BYTES:
+            at_limit_since = None
+        elif at_limit_since is None:
+            at_limit_since = used_s
+        elif used_s - at_limit_since > _AT_LIMIT_S:
+            raise too_little_memory(what, limits.memory_text)
+
+
+def too_little_memory(what: str, memory_text: str) -> ModelError:
+    """The error of a command that needs more than it may have."""
+    return ModelError(f"{what}: needs more than --max-memory {memory_text}; give it more, or check the file")
 
 
 def _signal(name: str) -> int:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from onnx_aiwq.addresses import public_address
-from onnx_aiwq.errors import ModelError, PolicyError
+from onnx_aiwq.errors import PolicyError
 from onnx_aiwq.process_limits import LEAST_MEMORY_BYTES
 
 Timeout = Annotated[
@@ -65,7 +65,7 @@ def _within(command: _Command, given: dict[str, Any], timeout: float | None, max
         if max_memory is None:
             raise
     # Only here is the memory of the failed command free again, and a message can be made.
-    raise ModelError(f"{what}: needs more than --max-memory {max_memory}; give it more, or check the file")
+    raise isolation.too_little_memory(what, max_memory)
 
 
 def _models(given: dict[str, Any]) -> str:
