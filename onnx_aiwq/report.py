@@ -66,6 +66,7 @@ class Report:
         metrics: energy, workload, eCAL and carbon.
         live_activation_bytes: while each node runs, by its name; None where a size is unknown.
         count: how a graph was counted, for the formulas.
+        with_formulas: whether the report is to have formulas.
     """
 
     graph: Graph
@@ -78,6 +79,7 @@ class Report:
     metrics: Metrics
     live_activation_bytes: Mapping[str, int] | None
     count: Callable[[Graph], tuple[NodeCost, ...]] = field(repr=False, compare=False)
+    with_formulas: bool = True
 
     @property
     def profile(self) -> HardwareProfile:
@@ -116,7 +118,7 @@ class Report:
 
     @functools.cached_property
     def _symbolic(self) -> SymbolicCost | str:
-        if not self.graph.assumed_bindings:
+        if not self.graph.assumed_bindings or not self.with_formulas:
             return ""
         return symbolic_cost(self.graph, self.costs, self.count)
 
@@ -152,6 +154,8 @@ class Report:
     def _formulas(self) -> SymbolicCost:
         if self.symbolic is None:
             reason = self._symbolic or "every dimension is bound: leave the ones to vary unbound"
+            if not self.with_formulas:
+                reason = "the model was analysed without formulas: leave out formulas=False"
             raise ShapeError(f"{reason}; or analyze the model once for each binding")
         return self.symbolic
 
@@ -237,6 +241,7 @@ def analyze(
     level: Level = "inference",
     step: TrainingStep | None = None,
     strict: bool = False,
+    formulas: bool = True,
     progress: Callable[[str], None] = lambda stage: None,
     **deployment: Unpack[DeploymentOptions],
 ) -> Report:
@@ -252,6 +257,7 @@ def analyze(
             pass and the optimiser step); the last two are of one step over a mini-batch.
         step: loss, optimiser and mini-batch of validation and training.
         strict: raise where a dimension is unbound or an operator unsupported, instead of naming it in the report.
+        formulas: whether the report has formulas in the unbound dimensions, which takes as long as all the rest.
         progress: is told the name of each stage as it begins.
         deployment: where and how it runs: `hardware`, `region`, `lifecycle`, `inferences`, `pue`, ...; each is
             explained by `onnx_aiwq.deployment.describe_deployment`.
@@ -286,6 +292,7 @@ def analyze(
         metrics=metrics_of(graph, costs, described, forward_pass=level == "inference" and convention == "default"),
         live_activation_bytes=live_activation_bytes(graph, _shares_memory),
         count=counting,
+        with_formulas=formulas,
     )
 
 

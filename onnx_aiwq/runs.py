@@ -164,7 +164,12 @@ def _matches(pattern: Path) -> Iterator[Path]:
 
 
 def analysed(
-    path: Path, options: RunOptions, hardware: Sequence[str | HardwareProfile | None], progress: Progress = quiet
+    path: Path,
+    options: RunOptions,
+    hardware: Sequence[str | HardwareProfile | None],
+    progress: Progress = quiet,
+    *,
+    formulas: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """The JSON report of one model on each piece of hardware.
 
@@ -177,7 +182,7 @@ def analysed(
     graph = loaded(path, options)
     for each in hardware:
         progress(f"counting {path}")
-        yield analyze(graph, hardware=each, **options.arguments()).to_dict()
+        yield analyze(graph, hardware=each, formulas=formulas, **options.arguments()).to_dict()
 
 
 def loaded(source: Path | Skeleton, options: RunOptions) -> Graph:

@@ -73,6 +73,15 @@ def test_the_quantised_skeleton_is_the_only_one_without_free_dimensions() -> Non
         report.at(batch=2)
 
 
+def test_a_report_without_formulas() -> None:
+    model = MODELS / "lstm.torchscript.onnx"
+    without, with_formulas = onnx_aiwq.analyze(model, formulas=False), onnx_aiwq.analyze(model)
+    totals = {**with_formulas.to_dict()["totals"], "formulas": None}
+    assert without.to_dict()["totals"] == totals != with_formulas.to_dict()["totals"]
+    with pytest.raises(ShapeError, match="analysed without formulas: leave out formulas=False"):
+        without.at(batch=2)
+
+
 def test_a_sequence_of_4096_positions() -> None:
     assert_equal(free_report("lstm.torchscript"), MODELS / "lstm.torchscript.onnx", {"batch": 4096, "sequence": 4096})
 

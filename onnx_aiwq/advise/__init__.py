@@ -49,6 +49,7 @@ def advise(
     """
     profiles = [load_profile(name) for name in try_hardware]
     regions = [find_region(code) for code in try_regions]
+    options = {"formulas": False, **options}
     report = analyze(source, **options)
     hourly = options.get("carbon_profile")
     case = Case(report, None if hourly is None else read_hourly(Path(hourly)))

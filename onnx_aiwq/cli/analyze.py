@@ -88,6 +88,7 @@ def analyze(
             shapes=None if deployed else options.shapes,
             hardware=options.hardware,
             strict=strict,
+            formulas=form == "json" or view.sweep is not None,
             progress=progress,
             per=unit.per,
             inferences_per_unit=unit.inferences,

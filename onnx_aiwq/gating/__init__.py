@@ -171,7 +171,9 @@ def decide(plans: Sequence[Plan], progress: Callable[[str], None] = quiet) -> Ve
     for plan in plans:
         _require_checks(plan)
     require_one_each(plans)
-    reports = [next(analysed(plan.model, plan.options, [plan.options.hardware], progress)) for plan in plans]
+    reports = [
+        next(analysed(plan.model, plan.options, [plan.options.hardware], progress, formulas=False)) for plan in plans
+    ]
     if len(plans) > 1:
         require_used(plans[0].options, sorted(plans[0].required), reports)
     require_whole((str(plan.model), report) for plan, report in zip(plans, reports, strict=True))
