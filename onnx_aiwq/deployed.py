@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from onnx_aiwq.costs import node_costs
 from onnx_aiwq.kernels import bytes_moved
-from onnx_aiwq.kernels.model import TimeModel, Work, predict
+from onnx_aiwq.kernels.model import KernelTime, TimeModel, Work, predict
 from onnx_aiwq.lowering import Lowering, lower
 from onnx_aiwq.operations.counting import NodeCost, Status
 from onnx_aiwq.transistors import transistor_operations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _KEPT = 2  # graphs whose times are remembered: one analysis prices the same graph many times
 
 
-@dataclass
+@dataclass(slots=True)
 class NodeTime:
     """Seconds of one exported operator, its repeats included, and what they are made of.
 
@@ -71,12 +71,18 @@ class DeployedTimes:
         return {cost.operator.name: cost for cost in node_costs(self.exported)}
 
 
-def deployed_times(graph: Graph, model: TimeModel) -> DeployedTimes:
-    """Lower a graph as exported and time its kernels; what was asked last is remembered."""
+def deployed_times(graph: Graph, model: TimeModel, costs: Sequence[NodeCost] = ()) -> DeployedTimes:
+    """Lower a graph as exported and time its kernels; what was asked last is remembered.
+
+    Args:
+        graph: as exported.
+        model: the kernels of a machine.
+        costs: of its forward pass, where they are known: operators that stay as they are need not be counted again.
+    """
     key = (id(graph), id(model))
     if key not in _REMEMBERED:
         lowered, note = _lowered(graph, model)
-        _REMEMBERED[key] = (graph, model, replace(times_of(lowered, model, graph), note=note))
+        _REMEMBERED[key] = (graph, model, replace(times_of(lowered, model, graph, costs), note=note))
         while len(_REMEMBERED) > _KEPT:
             _REMEMBERED.popitem(last=False)
     return _REMEMBERED[key][2]
@@ -95,12 +101,13 @@ def _lowered(graph: Graph, model: TimeModel) -> tuple[Lowering, str]:
         return Lowering(graph, {}), note
 
 
-def times_of(lowered: Lowering, model: TimeModel, exported: Graph) -> DeployedTimes:
-    """Time the kernels of a graph that is lowered already; its seconds go to the operators of the exported one."""
-    costs = [cost for cost in node_costs(lowered.graph) if _runs(cost)]
-    constants = sum(bytes_moved(cost.operator)[1] for cost in costs)
-    works = [_work(cost, constants) for cost in costs]
-    times = predict(model, works)
+def times_of(lowered: Lowering, model: TimeModel, exported: Graph, known: Sequence[NodeCost] = ()) -> DeployedTimes:
+    """Time the kernels of a graph that is lowered already; its seconds go to the operators of the exported one.
+
+    `known` are costs of the exported graph's forward pass, as in `deployed_times`.
+    """
+    costs = [cost for cost in node_costs(lowered.graph, known=known) if _runs(cost)]
+    times = _kernel_times(costs, model)
     nodes: dict[str, NodeTime] = defaultdict(NodeTime)
     unpriced: set[str] = set()
     sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -126,6 +133,25 @@ def times_of(lowered: Lowering, model: TimeModel, exported: Graph) -> DeployedTi
         exported=exported,
         kernels=len(costs),
     )
+
+
+def _kernel_times(costs: Sequence[NodeCost], model: TimeModel) -> list[KernelTime | None]:
+    """The time of one call of each node; nodes of equal cost are one kernel."""
+    places: dict[int, int] = {}
+    firsts: list[NodeCost] = []
+    calls: list[int] = []
+    which = []
+    for cost in costs:
+        first = cost.like or cost
+        place = places.setdefault(id(first), len(firsts))
+        if place == len(firsts):
+            firsts.append(first)
+            calls.append(0)
+        calls[place] += 1
+        which.append(place)
+    constants = sum(bytes_moved(cost.operator)[1] * number for cost, number in zip(firsts, calls, strict=True))
+    times = predict(model, [_work(cost, constants) for cost in firsts])
+    return [times[place] for place in which]
 
 
 # The graph and the model are kept with their times, so that an id is never met again for another one.

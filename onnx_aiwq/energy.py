@@ -28,7 +28,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -171,14 +171,15 @@ def estimate(
     """
     check_shares(utilization, negative_share)
     bound_per_bit_j = landauer_joules_per_bit(temperature_k)
-    times = None if graph is None or profile.kernels is None else deployed_times(graph, profile.kernels)
+    forward = costs if forward_pass else ()
+    times = None if graph is None or profile.kernels is None else deployed_times(graph, profile.kernels, forward)
     if times is None:
         nodes = tuple(_node_energy(cost, profile, utilization) for cost in costs)
     else:
         nodes = tuple(_deployed_energy(cost, times, profile, utilization, forward_pass) for cost in costs)
     priced = [cost for cost, node in zip(costs, nodes, strict=True) if node.joules is not None and _runs(cost)]
     sums = _sums(nodes, profile, utilization) if priced or not any(map(_runs, costs)) else None
-    landauer_j = math.fsum(_bits_lost_of(cost, negative_share) * bound_per_bit_j for cost in priced)
+    landauer_j = math.fsum(bits * bound_per_bit_j for bits in _bits_lost_of_each(priced, negative_share))
     of_joules, of_seconds = _factors(profile, times)
     return EnergyEstimate(
         hardware=profile.id,
@@ -353,6 +354,17 @@ def bits_lost(counts: Counts) -> int:
             lost = cost.width_bits
         total += number * lost
     return total
+
+
+def _bits_lost_of_each(costs: Iterable[NodeCost], negative_share: float) -> Iterator[float]:
+    """`_bits_lost_of` every node; those that were counted as one have it computed once."""
+    known: dict[int, float] = {}
+    for cost in costs:
+        first = cost.like or cost
+        bits = known.get(id(first))
+        if bits is None:
+            bits = known[id(first)] = _bits_lost_of(cost, negative_share)
+        yield bits
 
 
 def _bits_lost_of(cost: NodeCost, negative_share: float) -> float:

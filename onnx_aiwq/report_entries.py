@@ -18,13 +18,20 @@ _Number = TypeVar("_Number", int, float)
 
 def sum_counts(counts: Iterable[Counts | None]) -> Counts:
     """The counts of several nodes together; None is left out."""
-    operations: dict[tuple[DType, BasicOp], int] = {}
-    macs = 0
+    # Nodes of equal cost share their counts: what is met again is told by identity, and multiplied.
+    found: dict[int, Counts] = {}
+    times: dict[int, int] = {}
     for each in counts:
         if each is not None:
-            for key, number in each.operations.items():
-                operations[key] = operations.get(key, 0) + number
-            macs += each.macs
+            number = id(each)
+            times[number] = times.get(number, 0) + 1
+            found[number] = each
+    operations: dict[tuple[DType, BasicOp], int] = {}
+    macs = 0
+    for number, each in found.items():
+        for key, count in each.operations.items():
+            operations[key] = operations.get(key, 0) + count * times[number]
+        macs += each.macs * times[number]
     return Counts(MappingProxyType(operations), macs)
 
 

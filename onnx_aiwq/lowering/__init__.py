@@ -109,23 +109,38 @@ def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
     if level == "disabled":
         return Lowering(graph, {operator.name: (operator.name,) for operator in graph.operators})
     work = WorkingGraph.of(graph)
-    for each in ONCE:
-        each(work)
-    _repeat(work, BASIC)
+    idle: dict[Pass, int] = {}
+    _run(work, ONCE, idle)
+    _repeat(work, BASIC, idle)
     unique_dequantized(work)
     inline_functions(work, graph)
     if level in ("extended", "all"):
-        _repeat(work, EXTENDED)
+        _repeat(work, EXTENDED, idle)
     if level == "all":
         blocked_layout(work, block)
         channels_last(work)
     return Lowering(*work.frozen(graph))
 
 
-def _repeat(work: WorkingGraph, passes: Sequence[Pass]) -> None:
+def _run(work: WorkingGraph, passes: Sequence[Pass], idle: dict[Pass, int]) -> None:
+    """Run passes in order; those that found nothing in this very state of the graph are left out.
+
+    Args:
+        work: the graph.
+        passes: to be run.
+        idle: pass -> state in which it last found nothing; grows.
+    """
+    for each in passes:
+        before = work.state
+        if idle.get(each) != before:
+            each(work)
+            if work.state == before:
+                idle[each] = before
+
+
+def _repeat(work: WorkingGraph, passes: Sequence[Pass], idle: dict[Pass, int]) -> None:
     for _ in range(_ROUNDS):
         work.changed = False
-        for each in passes:
-            each(work)
+        _run(work, passes, idle)
         if not work.changed:
             return

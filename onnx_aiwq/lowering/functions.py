@@ -15,6 +15,8 @@ WITHOUT_KERNEL = ("HardSwish", "Mish", "Swish", "GroupNormalization")
 
 def inline_functions(work: WorkingGraph, graph: Graph) -> None:
     """Put the body of each such operator in its place; constants in it are folded."""
+    if not work.has(*WITHOUT_KERNEL):
+        return
     by_name = {operator.name: operator for operator in graph.operators}
     for node in work.of_type(*WITHOUT_KERNEL):
         operator = by_name.get(node.name)

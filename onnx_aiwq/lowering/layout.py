@@ -22,6 +22,7 @@ from onnx_aiwq.vocabulary import DType
 BLOCKED = "com.microsoft.nchwc"
 _CHANNEL_UNIT = 4  # a reorder moves channels in fours
 _TO_LAST, _FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
+_FIRST_IN_BLOCKS = ("Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")  # others follow one of them
 
 
 @dataclass(eq=False, slots=True)
@@ -196,7 +197,7 @@ class _Layout:
         uses = self.work.uses(node.output)
         self.work.remove(node)
         conv.stands_for = (*conv.stands_for, *node.stands_for)
-        conv.order = node.order
+        self.work.move(conv, node.order)
         self.blocked[node.output] = _Blocked(conv, into.name, node.output, uses, uses, into.channels)
 
     def sum_by_reshapes(self, node: Node, inputs: Sequence[_Blocked]) -> None:
@@ -373,6 +374,9 @@ class _Layout:
 
 def blocked_layout(work: WorkingGraph, block: int) -> None:
     """Move images to the blocked layout and insert the reorders."""
+    if not (work.has(*_FIRST_IN_BLOCKS) or work.has("FusedConv", domain=CONTRIB)):
+        work.drop_unread(list(work.of_type("Transpose")))
+        return
     layout = _Layout(work, block)
     transposes = []
     for node in traversal(work):

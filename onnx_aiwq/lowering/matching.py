@@ -31,6 +31,7 @@ class WorkingGraph:
         readers: tensor name -> nodes that read it.
         kept: tensors that must keep their name: graph outputs, and what leaves a loop or a branch.
         changed: whether a pass has changed anything since it was last cleared.
+        state: another number after every change: a pass that finds nothing twice in one state need not look twice.
         generated: constants that an operator of the file makes, by how they are made: equal keys, equal elements.
         versions: opset version by domain.
     """
@@ -41,6 +42,7 @@ class WorkingGraph:
     readers: dict[str, Readers] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
     changed: bool = False
+    state: int = 0
     generated: dict[str, Any] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
@@ -56,16 +58,20 @@ class WorkingGraph:
         Dequantised weights stay: whether they are ever dequantised is decided by what they are fused with.
         """
         work = cls(versions=_versions(graph))
-        for operator in graph.operators:
-            for tensor in (*operator.inputs, *operator.outputs):
-                if tensor is not None:
-                    work.tensors[tensor.name] = tensor
+        tensors = work.tensors
         for position, operator in enumerate(graph.operators):
+            for tensor in operator.inputs:
+                if tensor is not None:
+                    tensors[tensor.name] = tensor
+            for tensor in operator.outputs:
+                if tensor is not None:
+                    tensors[tensor.name] = tensor
             if not operator.constant or operator.op_type == "DequantizeLinear":
                 work._insert(node_of(operator, float(position), position))
             elif operator.op_type != "Constant":
                 work._note_generated(operator)
             work._made = position + 1
+        work._ordered = list(work.nodes.values())
         for tensor in (*graph.inputs, *graph.outputs):
             work.tensors.setdefault(tensor.name, tensor)
         work.kept = {tensor.name for tensor in graph.outputs} | _escaping(graph)
@@ -86,16 +92,33 @@ class WorkingGraph:
                 how = (operator.domain, operator.op_type, attribute_key(operator.attributes), sources, index)
                 self.generated[tensor.name] = (tensor.dtype, tensor.shape, how)
 
+    def note_generated(self, name: str, how: Any) -> None:
+        """Note how a constant is made, unless that is known."""
+        if name not in self.generated:
+            self.generated[name] = how
+            self.state += 1
+
     def _insert(self, node: Node) -> None:
         self.nodes[node.name] = node
         self._by_type.setdefault(node.op_type, {})[node.name] = node
         self._ordered = None
         for name in node.inputs:
             if name:
-                self.readers.setdefault(name, Readers()).add(node)
+                self._note_reading(name, node)
         for name in node.outputs:
             if name:
                 self.producers[name] = node
+
+    def _note_reading(self, name: str, node: Node) -> None:
+        readers = self.readers.get(name)
+        if readers is None:
+            self.readers[name] = Readers(node)
+        else:
+            readers.add(node)
+
+    def _note_change(self) -> None:
+        self.changed = True
+        self.state += 1
 
     # Looking
 
@@ -103,7 +126,14 @@ class WorkingGraph:
         """All nodes in execution order."""
         if self._ordered is None:
             self._ordered = sorted(self.nodes.values(), key=_position)
+        elif len(self._ordered) != len(self.nodes):
+            nodes = self.nodes
+            self._ordered = [node for node in self._ordered if nodes.get(node.name) is node]
         return list(self._ordered)
+
+    def has(self, *op_types: str, domain: str = "") -> bool:
+        """Whether there is a node of some types."""
+        return any(node.domain == domain for each in op_types for node in self._by_type.get(each, {}).values())
 
     def of_type(self, *op_types: str, domain: str = "") -> Iterator[Node]:
         """The nodes of some types in execution order; those that a pass removes meanwhile are left out."""
@@ -127,11 +157,9 @@ class WorkingGraph:
     def only_reader(self, node: Node, output: int = 0) -> Node | None:
         """The one node that reads an output, once, where nothing else needs that output."""
         name = node.outputs[output]
-        readers = self.read_by(name)
-        if name in self.kept or len(readers) != 1:
-            return None
-        (reader,) = readers
-        return reader if reader.place == node.place else None
+        readers = self.readers.get(name)
+        reader = None if readers is None or name in self.kept else readers.only
+        return reader if reader is not None and reader.place == node.place else None
 
     def read_by(self, name: str) -> Readers:
         """The nodes that read a tensor."""
@@ -235,7 +263,7 @@ class WorkingGraph:
         if node.name in self.nodes:
             node.name = self.fresh(f"{node.name}/{op_type}")
         self._insert(node)
-        self.changed = True
+        self._note_change()
         return node
 
     def remove(self, *nodes: Node) -> None:
@@ -244,7 +272,6 @@ class WorkingGraph:
             if self.nodes.pop(node.name, None) is None:
                 continue
             del self._by_type[node.op_type][node.name]
-            self._ordered = None
             for name in node.inputs:
                 if name:
                     self.readers[name].discard(node)
@@ -252,7 +279,17 @@ class WorkingGraph:
             for name in node.outputs:
                 if name and self.producers.get(name) is node:
                     del self.producers[name]
-            self.changed = True
+            self._note_change()
+
+    def set_tensor(self, tensor: Tensor) -> None:
+        """Take another view of a tensor; its name stays."""
+        self.tensors[tensor.name] = tensor
+        self.state += 1
+
+    def move(self, node: Node, order: float) -> None:
+        """Let a node stand elsewhere in execution order."""
+        node.order = order
+        self._ordered = None
 
     def set_input(self, node: Node, index: int, name: str) -> None:
         """Let a node read another tensor."""
@@ -266,12 +303,12 @@ class WorkingGraph:
             self._places.pop(node.name, None)
         node.inputs[index] = name
         if name:
-            self.readers.setdefault(name, Readers()).add(node)
+            self._note_reading(name, node)
         places = self._places.get(node.name)
         if places is not None:
             places[old].remove(index)
             places.setdefault(name, []).append(index)
-        self.changed = True
+        self._note_change()
 
     def set_output(self, node: Node, index: int, name: str) -> None:
         """Let a node make another tensor."""
@@ -280,11 +317,11 @@ class WorkingGraph:
             del self.producers[old]
         node.outputs[index] = name
         self.producers[name] = node
-        self.changed = True
+        self._note_change()
 
     def set_attributes(self, node: Node, **changes: Any) -> None:
         node.attributes = MappingProxyType({**node.attributes, **changes})
-        self.changed = True
+        self._note_change()
 
     def replace_uses(self, old: str, new: str) -> None:
         """Let every reader of one tensor read another."""
@@ -367,28 +404,40 @@ class WorkingGraph:
         """The graph that the nodes make now, and what each of them stands for."""
         nodes = self._sorted()
         for node in nodes:
-            if node.inputs and all(not name or self.tensors[name].constant for name in node.inputs):
+            if node.inputs and self._all_constant(node.inputs):
                 for name in node.outputs:
                     if name:
                         self.tensors[name] = replace(self.tensors[name], constant=True)
-        operators = tuple(self._operator(node) for node in nodes)
+        operators = tuple(self._unchanged(node) or self._operator(node) for node in nodes)
+        producers = self.producers
         edges = [
             (made_by.name, node.name, name)
             for node in nodes
-            for name in dict.fromkeys(node.inputs)
-            if name and (made_by := self.producers.get(name)) is not None
+            for name in (node.inputs if len(node.inputs) < 2 else dict.fromkeys(node.inputs))
+            if name and (made_by := producers.get(name)) is not None
         ]
-        known = set(edges)
-        for _, consumer, name in graph.edges:  # what flows around a loop is no input of any operator
-            made_by = self.producers.get(name)
-            edge = (made_by.name if made_by else "", consumer, name)
-            if made_by is not None and name in self.kept and consumer in self.nodes and edge not in known:
-                edges.append(edge)
+        # What flows around a loop is no input of any operator.
+        leaving = [edge for edge in graph.edges if edge[2] in self.kept and edge[1] in self.nodes]
+        known = set(edges) if leaving else set()
+        for _, consumer, name in leaving:
+            made_by = producers.get(name)
+            if made_by is not None and (made_by.name, consumer, name) not in known:
+                edges.append((made_by.name, consumer, name))
         lowered = replace(graph, operators=operators, edges=tuple(edges), request=None)
         return lowered, {node.name: node.stands_for for node in nodes}
 
+    def _all_constant(self, names: Iterable[str]) -> bool:
+        """Whether nothing among the tensors that are there waits for the run."""
+        for name in names:
+            if name and not self.tensors[name].constant:
+                return False
+        return True
+
     def _sorted(self) -> list[Node]:
         """Execution order, as near to that of the export as the edges allow."""
+        ordered = self.ordered()
+        if self._is_sorted(ordered):
+            return ordered
         missing = {
             node.name: len({name for name in node.inputs if name and name in self.producers})
             for node in self.nodes.values()
@@ -406,8 +455,34 @@ class WorkingGraph:
                         heapq.heappush(ready, (reader.order, reader.number, reader.name))
         if len(result) < len(self.nodes):  # a loop that feeds itself by name; keep the order of the export
             done = {node.name for node in result}
-            result.extend(node for node in self.ordered() if node.name not in done)
+            result.extend(node for node in ordered if node.name not in done)
         return result
+
+    def _is_sorted(self, nodes: Iterable[Node]) -> bool:
+        """Whether every tensor is made before it is read, as in most graphs, whatever was rewritten in them."""
+        made: set[str] = set()
+        producers = self.producers
+        for node in nodes:
+            for name in node.inputs:
+                if name and name not in made and name in producers:
+                    return False
+            made.update(node.outputs)
+        return True
+
+    def _unchanged(self, node: Node) -> Operator | None:
+        """The exported operator, where the passes left it as it was: who counted it need not count it again."""
+        operator = node.exported
+        if operator is None or node.attributes is not operator.attributes or node.op_type != operator.op_type:
+            return None
+        if operator.constant or (node.domain, node.version) != (operator.domain, operator.version):
+            return None
+        for names, tensors in ((node.inputs, operator.inputs), (node.outputs, operator.outputs)):
+            if len(names) != len(tensors):
+                return None
+            for name, tensor in zip(names, tensors, strict=True):
+                if (self.tensors[name] if name else None) is not tensor:
+                    return None
+        return None if self._all_constant(node.outputs) else operator
 
     def _operator(self, node: Node) -> Operator:
         scope, repeats, branches = node.place
@@ -437,8 +512,16 @@ def _versions(graph: Graph) -> dict[str, int]:
 
 def _escaping(graph: Graph) -> set[str]:
     """Tensors that an edge carries to an operator which does not read them by that name: out of a loop or a branch."""
-    read = {operator.name: {t.name for t in operator.inputs if t is not None} for operator in graph.operators}
-    return {name for _, consumer, name in graph.edges if name not in read.get(consumer, ())}
+    by_name = {operator.name: operator for operator in graph.operators}
+    escaping: set[str] = set()
+    last, read = "", set[str]()
+    for _, consumer, name in graph.edges:
+        if consumer != last:  # the edges to one operator follow one another
+            operator, last = by_name.get(consumer), consumer
+            read = set() if operator is None else {tensor.name for tensor in operator.inputs if tensor is not None}
+        if name not in read:
+            escaping.add(name)
+    return escaping
 
 
 def traversal(work: WorkingGraph) -> list[Node]:

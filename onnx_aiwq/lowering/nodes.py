@@ -29,6 +29,7 @@ class Node:
         stands_for: exported operators that it does the work of, the anchor first.
         order: where it stands in execution order.
         number: creation number; the optimiser's own traversal order breaks ties by it.
+        exported: the operator that it was made from, None for a node that a pass made.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Node:
     stands_for: tuple[str, ...]
     order: float
     number: int
+    exported: Operator | None = None
 
     def input(self, index: int) -> str:
         """The name of an input, "" where it is absent."""
@@ -59,33 +61,59 @@ class Node:
 class Readers:
     """The nodes that read a tensor, in the order in which they came, each as often as it reads it.
 
-    A tensor may have a hundred thousand readers: one that leaves is not searched for.
+    A tensor may have a hundred thousand readers: one that leaves is not searched for. Most have one, and need no table.
     """
 
-    __slots__ = ("_times", "_total")
+    __slots__ = ("_only", "_times", "_total")
 
-    def __init__(self) -> None:
-        self._times: dict[Node, int] = {}
-        self._total = 0
+    def __init__(self, only: Node | None = None) -> None:
+        self._only = only  # while there is one reading at most
+        self._times: dict[Node, int] | None = None
+        self._total = 0 if only is None else 1
 
     def __len__(self) -> int:
         return self._total
 
     def __iter__(self) -> Iterator[Node]:
+        if self._times is None:
+            if self._only is not None:
+                yield self._only
+            return
         for node, times in self._times.items():
             for _ in range(times):
                 yield node
 
+    @property
+    def only(self) -> Node | None:
+        """The node that reads the tensor, where it is read once."""
+        return self._only if self._times is None or self._total != 1 else next(iter(self._times))
+
     def distinct(self) -> list[Node]:
         """Each of them once."""
+        if self._times is None:
+            return [] if self._only is None else [self._only]
         return list(self._times)
 
     def add(self, node: Node) -> None:
-        self._times[node] = self._times.get(node, 0) + 1
         self._total += 1
+        if self._times is None:
+            if self._only is None:
+                self._only = node
+                return
+            self._times, self._only = {self._only: 1}, None
+        self._times[node] = self._times.get(node, 0) + 1
 
     def discard(self, node: Node) -> None:
-        """One reading less."""
+        """One reading less.
+
+        Raises:
+            KeyError: if the node reads it no more.
+        """
+        if self._times is None:
+            if self._only is not node:
+                raise KeyError(node.name)
+            self._only, self._total = None, 0
+            return
         self._times[node] -= 1
         self._total -= 1
         if not self._times[node]:
@@ -106,11 +134,14 @@ def node_of(operator: Operator, order: float, number: int) -> Node:
         stands_for=(operator.name,),
         order=order,
         number=number,
+        exported=operator,
     )
 
 
 def attribute_key(attributes: Mapping[str, Any]) -> Any:
     """Attributes in a form that compares and hashes by value."""
+    if not attributes:
+        return ()
     return tuple(
         (name, value.tobytes() if isinstance(value, np.ndarray) else value)
         for name, value in sorted(attributes.items())

@@ -97,8 +97,8 @@ def signed_to_unsigned(work: WorkingGraph) -> None:
         )
         value = work.tensors[node.input(2)].value if node.input(2) else None
         if value is not None:
-            work.tensors[zero] = replace(work.tensors[zero], value=(value.astype(np.int32) + 128).astype(np.uint8))
-        work.tensors[node.output] = replace(work.tensors[node.output], dtype=DType.UINT8)
+            work.set_tensor(replace(work.tensors[zero], value=(value.astype(np.int32) + 128).astype(np.uint8)))
+        work.set_tensor(replace(work.tensors[node.output], dtype=DType.UINT8))
         work.set_input(node, 2, zero)
         work.set_input(reader, 2, zero)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -26,19 +27,22 @@ def fold_constants(work: WorkingGraph) -> None:
             continue
         if node.op_type in _NEVER_FOLDED or not node.outputs or node.domain:
             continue
-        known = all(not name or _is_known(work, name) for name in node.outputs)
-        if known or (node.inputs and all(not name or _is_known(work, name) for name in node.inputs)):
+        if _are_known(work, node.outputs) or (node.inputs and _are_known(work, node.inputs)):
             makers = [work.producer(name) for name in node.inputs if name]
             work.remove(node)
             work.drop_unread(makers)  # what only its shape was asked of
             for name in node.outputs:
                 if name:
-                    work.tensors[name] = replace(work.tensors[name], constant=True)
+                    work.set_tensor(replace(work.tensors[name], constant=True))
 
 
-def _is_known(work: WorkingGraph, name: str) -> bool:
-    tensor = work.tensors[name]
-    return tensor.constant or tensor.value is not None
+def _are_known(work: WorkingGraph, names: Iterable[str]) -> bool:
+    for name in names:
+        if name:
+            tensor = work.tensors[name]
+            if not tensor.constant and tensor.value is None:
+                return False
+    return True
 
 
 def remove_no_operations(work: WorkingGraph) -> None:
@@ -110,17 +114,18 @@ def share_constants(work: WorkingGraph) -> None:
     for name, tensor in work.tensors.items():
         value = tensor.value if tensor.constant and name not in work.producers else None
         if value is not None and value.size <= _SHARED_ELEMENTS and value.dtype != object:
-            work.generated.setdefault(name, (tensor.dtype, tensor.shape, value.tobytes()))
+            work.note_generated(name, (tensor.dtype, tensor.shape, value.tobytes()))
 
 
 def share_common(work: WorkingGraph) -> None:
     """Two operators of one type on the same inputs with the same attributes are one."""
     seen: dict[Any, Node] = {}
     for node in work.ordered():
-        if node.op_type in _RANDOM or any(name in work.kept for name in node.outputs):
+        if node.op_type in _RANDOM or not work.kept.isdisjoint(node.outputs):
             continue
-        inputs = tuple(_value_key(work, name) for name in node.inputs)
-        key = (node.domain, node.op_type, node.place, inputs, _attribute_key(node), _used_outputs(work, node))
+        inputs = tuple(map(work.generated.get, node.inputs, node.inputs))  # how a constant is made, else its name
+        used = tuple(map(bool, node.outputs))
+        key = (node.domain, node.op_type, node.place, inputs, attribute_key(node.attributes), used)
         twin = seen.setdefault(key, node)
         if twin is node or node.op_type == "DequantizeLinear":
             continue
@@ -128,18 +133,6 @@ def share_common(work: WorkingGraph) -> None:
         for old, new in zip(node.outputs, twin.outputs, strict=True):
             if old and new:
                 work.replace_uses(old, new)
-
-
-def _value_key(work: WorkingGraph, name: str) -> Any:
-    return work.generated.get(name, name)
-
-
-def _attribute_key(node: Node) -> Any:
-    return attribute_key(node.attributes)
-
-
-def _used_outputs(work: WorkingGraph, node: Node) -> tuple[bool, ...]:
-    return tuple(bool(name) for name in node.outputs)
 
 
 def join_reshapes(work: WorkingGraph) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from onnx_aiwq.errors import ModelError, PolicyError, ShapeError
 from onnx_aiwq.graph import Graph
+from onnx_aiwq.operations.alike import Likeness, likeness
 from onnx_aiwq.operations.registry import Rule, all_uncountable, find_rule
 from onnx_aiwq.vocabulary import BasicOp, Counts, Operator, Tensor
 
@@ -40,6 +41,8 @@ class NodeCost:
         bytes_read: bytes; None where a shape is unknown.
         bytes_written: bytes; None where a shape is unknown.
         reason: why the node is unsupported, else "".
+        like: the first of the nodes of equal cost that were counted together, None for that one itself. A cost that is
+            made from this one is like no other.
     """
 
     operator: Operator
@@ -49,10 +52,15 @@ class NodeCost:
     bytes_read: int | None
     bytes_written: int | None
     reason: str = ""
+    like: NodeCost | None = field(default=None, init=False, repr=False, compare=False)
 
 
 def count_graph(
-    graph: Graph, *, convention: Convention = "default", weigh: Callable[[Counts], int] | None = None
+    graph: Graph,
+    *,
+    convention: Convention = "default",
+    weigh: Callable[[Counts], int] | None = None,
+    known: Iterable[NodeCost] = (),
 ) -> tuple[NodeCost, ...]:
     """Count every operator of a graph, in execution order.
 
@@ -60,14 +68,34 @@ def count_graph(
         graph: from `onnx_aiwq.load`.
         convention: `paper` leaves comparisons out, as the TO paper does.
         weigh: what makes one branch of an If costlier than the other; basic operations unless given.
+        known: costs of operators that were counted before by the same convention; those that the graph still has keep
+            them.
 
     Raises:
         PolicyError: if the convention is neither `default` nor `paper`.
     """
     if convention not in ("default", "paper"):
         raise PolicyError(f"convention {convention!r}: expected 'default' or 'paper'")
-    costs = [count_operator(operator, graph, convention=convention) for operator in graph.operators]
+    counted = {id(cost.operator): cost for cost in known}
+    equal: dict[Likeness, NodeCost] = {}
+    costs = [
+        counted.get(id(operator)) or _count_like(operator, graph, convention, equal) for operator in graph.operators
+    ]
     return tuple(_without_cheaper_branches(costs, weigh or _basic_operations))
+
+
+def _count_like(operator: Operator, graph: Graph, convention: Convention, equal: dict[Likeness, NodeCost]) -> NodeCost:
+    """Count one operator, or take the cost of an equal one; `equal` grows."""
+    key = None if graph.symbol_names else likeness(operator)
+    first = None if key is None else equal.get(key)
+    if first is None:
+        cost = count_operator(operator, graph, convention=convention)
+        if key is not None and not cost.reason:  # a reason names the node
+            equal[key] = cost
+        return cost
+    cost = NodeCost(operator, first.status, first.family, first.counts, first.bytes_read, first.bytes_written)
+    object.__setattr__(cost, "like", first)
+    return cost
 
 
 def count_operator(operator: Operator, graph: Graph, *, convention: Convention = "default") -> NodeCost:
