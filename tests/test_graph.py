@@ -804,7 +804,7 @@ def test_what_recurs_is_what_it_would_be_on_its_own(name: str, monkeypatch: pyte
     path = Path(__file__).parents[1] / "models" / f"{name}.onnx"
     recalled = load(path)
     recalls = []
-    monkeypatch.setattr(Recurring, "recall", lambda self, key, names: recalls.append(key) and None)
+    monkeypatch.setattr(Recurring, "recall", lambda self, key: recalls.append(key) and None)
     inferred = load(path)
     assert recalled == inferred
     known = [key for key in recalls if key is not None]

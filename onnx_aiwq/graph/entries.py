@@ -53,6 +53,7 @@ class Entry:
         origins: names of the constants (weights) that a constant tensor is made of.
         items: what is known of the elements, for a sequence and for an optional sequence.
         present: whether an optional holds a value, where that is known.
+        kind: a shape that the value had, and a number for that shape and its type; see `onnx_aiwq.graph.recurring`.
     """
 
     value: ir.Value
@@ -63,6 +64,7 @@ class Entry:
     origins: frozenset[str] = frozenset()
     items: Items | None = None
     present: bool | None = None
+    kind: tuple[ir.Shape, int | None] | None = field(default=None, repr=False, compare=False)
     _tensor: Tensor | None = field(default=None, repr=False)
 
     @property

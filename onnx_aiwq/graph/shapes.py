@@ -36,10 +36,10 @@ from onnx_aiwq.graph import (
 from onnx_aiwq.graph.entries import FOLDING_LIMIT_ELEMENTS, ONNX_NUMBERS, Entry
 from onnx_aiwq.graph.folding import FOLDED, SIZED_BY_NUMBERS, evaluate
 from onnx_aiwq.graph.long_vectors import joined, require_rank
-from onnx_aiwq.graph.recurring import Recurring, is_settled
+from onnx_aiwq.graph.recurring import Kept, Recurring, is_settled
 from onnx_aiwq.graph.symbols import Symbols, library_dim, library_shape, plain_shape, require_size
 from onnx_aiwq.symbolic import UndecidableError
-from onnx_aiwq.vocabulary import DType
+from onnx_aiwq.vocabulary import DType, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,9 +64,9 @@ _NONDETERMINISTIC = frozenset(
 _REARRANGING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Call:
-    """One node, ready to be inferred: attribute references are resolved, names are unique.
+    """One node, ready to be inferred: attribute references are resolved, names are unique. Nobody changes it.
 
     Attributes:
         proto: the node with its own attributes.
@@ -118,9 +118,9 @@ class ShapeEngine:
     def infer(self, call: Call, inputs: Sequence[Entry | None]) -> list[Entry | None]:
         """Entries of the node's outputs, None for outputs that are not asked for."""
         key = self._recurring.key(call.proto, call.version, inputs, call.declared)
-        known = self._recurring.recall(key, call.outputs)
+        known = self._recurring.recall(key)
         if known is not None:
-            return _asked(self._entries(call, inputs, known))
+            return _recalled(call, inputs, known)
         contradictions = len(self.contradicted)
         values = [ir.Value(name=name) for name in call.outputs]
         like, given = _as_standard(call, inputs)
@@ -142,7 +142,7 @@ class ShapeEngine:
         recurs = key is not None and found is None and is_settled(values)
         for value, declared in zip(values, call.declared, strict=True):
             self._settle(value, declared, upper, opened)
-        entries = self._entries(call, inputs, values)
+        entries = _entries(call, inputs, values)
         if found is not None:
             _contain(entries[0], found)
         self._fold(context, call, inputs, entries)
@@ -246,25 +246,6 @@ class ShapeEngine:
 
         self.contradicted.append(f"{value.name} {text(declared)} instead of {text(inferred)}")
 
-    def _entries(self, call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> list[Entry]:
-        present = [entry for entry in inputs if entry is not None]
-        op_type = call.proto.op_type
-        deterministic = op_type not in _NONDETERMINISTIC and all(value.dtype is not None for value in values[:1])
-        dynamic = any(entry.dynamic for entry in present)
-        constant = deterministic and all(entry.constant for entry in present)
-        if op_type in ("Shape", "Size") and call.domain == "" and not dynamic:
-            constant = True  # a runtime folds the shape of a tensor whose dimensions the file fixes
-        origins: frozenset[str] = frozenset()
-        if constant:
-            # A generator makes the weight itself; anything else rearranges the weights that it is given.
-            made = op_type == "ConstantOfShape" or not present
-            names = [value.name or "" for value in values]
-            origins = frozenset(names) if made else frozenset().union(*(entry.origins for entry in present))
-        quantized = _quantized(op_type, present)
-        return [
-            Entry(value, constant=constant, dynamic=dynamic, quantized=quantized, origins=origins) for value in values
-        ]
-
     def _fold(
         self, context: osi.ShapeInferenceContext, call: Call, inputs: Sequence[Entry | None], entries: list[Entry]
     ) -> None:
@@ -282,6 +263,46 @@ class ShapeEngine:
             if entry.shape != data.shape:
                 entry.value.shape = library_shape(data.shape)
             entry.set_data(data)
+
+
+def _entries(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> list[Entry]:
+    typed = all(value.dtype is not None for value in values[:1])
+    constant, dynamic, quantized, origins = _lineage(call, inputs, typed)
+    return [Entry(value, constant=constant, dynamic=dynamic, quantized=quantized, origins=origins) for value in values]
+
+
+def _recalled(call: Call, inputs: Sequence[Entry | None], known: Sequence[Kept]) -> list[Entry | None]:
+    """The entries of outputs of which types and shapes were kept."""
+    constant, dynamic, quantized, origins = _lineage(call, inputs, True)
+    entries: list[Entry | None] = []
+    for name, kept in zip(call.outputs, known, strict=True):
+        if not name:
+            entries.append(None)
+            continue
+        value = ir.Value(name=name, type=kept.type, shape=kept.shape)
+        tensor = Tensor(name, kept.dtype, kept.dims, None, constant, quantized)
+        entries.append(Entry(value, None, constant, dynamic, quantized, origins, None, None, kept.kind, tensor))
+    return entries
+
+
+def _lineage(
+    call: Call, inputs: Sequence[Entry | None], typed: bool
+) -> tuple[bool, bool, DType | None, frozenset[str]]:
+    """What outputs have from the inputs: constant, dynamic, quantized and origins of `Entry`."""
+    op_type = call.proto.op_type
+    present = [entry for entry in inputs if entry is not None]
+    dynamic, constant = False, typed and op_type not in _NONDETERMINISTIC
+    for entry in present:
+        dynamic = dynamic or entry.dynamic
+        constant = constant and entry.constant
+    if not dynamic and op_type in ("Shape", "Size") and call.domain == "":
+        constant = True  # a runtime folds the shape of a tensor whose dimensions the file fixes
+    origins: frozenset[str] = frozenset()
+    if constant:
+        # A generator makes the weight itself; anything else rearranges the weights that it is given.
+        made = op_type == "ConstantOfShape" or not present
+        origins = frozenset(call.outputs) if made else frozenset().union(*(entry.origins for entry in present))
+    return constant, dynamic, _quantized(op_type, present), origins
 
 
 def _asked(entries: Sequence[Entry]) -> list[Entry | None]:

@@ -75,14 +75,27 @@ def ordered_nodes(nodes: Sequence[onnx.NodeProto], outer: set[str], label: str) 
     Raises:
         ModelError: for names that are written twice, inputs that nothing defines, and cycles.
     """
+    if _are_ordered(nodes, outer):
+        return list(nodes)
     _check_single_assignment(nodes, outer, label)
-    needs = [_needs(node) for node in nodes]
-    known = set(outer)
-    for node, needed in zip(nodes, needs, strict=True):
-        if not needed <= known:
-            return _sorted_nodes(nodes, needs, outer, label)
-        known.update(output for output in node.output if output)
-    return list(nodes)
+    return _sorted_nodes(nodes, [_needs(node) for node in nodes], outer, label)
+
+
+def _are_ordered(nodes: Sequence[onnx.NodeProto], outer: set[str]) -> bool:
+    """Whether every name is written once and before it is read, as almost every file has it."""
+    known = {"", *outer}
+    for node in nodes:
+        if not known.issuperset(node.input):
+            return False
+        for _, graph in subgraphs_of(node):
+            if not known.issuperset(captured_names(graph)):
+                return False
+        for output in node.output:
+            if output:
+                if output in known:
+                    return False
+                known.add(output)
+    return True
 
 
 def _needs(node: onnx.NodeProto) -> set[str]:

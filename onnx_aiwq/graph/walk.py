@@ -207,7 +207,9 @@ class Walk:
 
     def name_of(self, node: onnx.NodeProto, place: Place) -> str:
         """The unique name of a node: its own, else its first output's, else its operator's, below its scope."""
-        own = node.name or next((output for output in node.output if output), node.op_type)
+        own = node.name
+        if not own:
+            own = next(filter(None, node.output), node.op_type)
         return self.unique_name(place.unique(own))
 
     def producer_of(self, entry: Entry | None) -> str | None:
@@ -240,8 +242,8 @@ class Walk:
                 op_type=node.op_type,
                 domain=domain_of(node.domain),
                 version=version_of(node.domain, place.opsets),
-                inputs=tuple(entry.tensor() if entry is not None else None for entry in inputs),
-                outputs=tuple(entry.tensor() if entry is not None else None for entry in outputs),
+                inputs=tuple([entry.tensor() if entry is not None else None for entry in inputs]),
+                outputs=tuple([entry.tensor() if entry is not None else None for entry in outputs]),
                 attributes=attribute_values(node, place.opsets),
                 scope=place.scope,
                 repeats=place.repeats,
@@ -249,13 +251,13 @@ class Walk:
                 branches=place.branches,
             )
         )
+        producers = self._producers
         for entry in (*inputs, *after):
-            producer = self.producer_of(entry)
-            if entry is not None and producer is not None:
+            if entry is not None and (producer := producers.get(entry.value)) is not None:
                 self.edges.append((producer, name, entry.value.name or ""))
         for entry in outputs:
             if entry is not None:
-                self._producers[entry.value] = name
+                producers[entry.value] = name
                 if entry.origins:
                     self.origins[entry.value.name or ""] = entry.origins
 
@@ -290,7 +292,8 @@ class Walk:
             )
         for node in ordered_nodes(nodes, set(entries), label):
             self.steps += 1
-            if self._spent > MAX_EXPANDED and self._spent > self._most_steps:
+            spent = self.steps + 2 * self.engine.evaluations
+            if spent > MAX_EXPANDED and spent > self._most_steps:
                 raise ModelError(
                     f"{label}: the model expands to more than {self._most_steps:,} steps; export it without so many "
                     "calls of functions within functions, or loops within loops"
@@ -346,17 +349,20 @@ class Walk:
         return outputs
 
     def _run_operator(self, node: onnx.NodeProto, inputs: Sequence[Entry | None], place: Place) -> list[Entry | None]:
+        names = node.output
         call = Call(
             proto=node,
             version=version_of(node.domain, place.opsets),
-            outputs=tuple(place.unique(name) for name in node.output),
-            declared=tuple(place.declared.get(name) for name in node.output),
+            outputs=tuple(map(place.unique, names) if place.scope or place.results else names),
+            declared=tuple(map(place.declared.get, names)),
         )
         outputs = self.engine.infer(call, inputs)
-        constant = bool(outputs) and all(entry is None or entry.constant for entry in outputs)
+        constant = bool(outputs)
         for entry in outputs:
-            if entry is not None and entry.value.name in entry.origins:
-                self._remember(entry)
+            if entry is not None:
+                constant = constant and entry.constant
+                if entry.origins and entry.value.name in entry.origins:
+                    self._remember(entry)
         self.record(self.name_of(node, place), node, inputs, outputs, place, constant=constant)
         return outputs
 

@@ -428,10 +428,8 @@ class WorkingGraph:
 
     def _all_constant(self, names: Iterable[str]) -> bool:
         """Whether nothing among the tensors that are there waits for the run."""
-        for name in names:
-            if name and not self.tensors[name].constant:
-                return False
-        return True
+        tensors = self.tensors
+        return all([not name or tensors[name].constant for name in names])
 
     def _sorted(self) -> list[Node]:
         """Execution order, as near to that of the export as the edges allow."""
