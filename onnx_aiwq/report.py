@@ -27,7 +27,7 @@ from onnx_aiwq.report_entries import (
     dtype_entry,
     formulas_entry,
     model_entry,
-    node_entry,
+    node_entries,
     operator_label,
     sum_counts,
     totals_entry,
@@ -193,13 +193,13 @@ class Report:
         ]
         return tuple(lines)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON report, schema ``onnx_aiwq.report/1``: integers are exact, numbers are SI, unknown is None."""
-        live = self.live_activation_bytes or {}
-        nodes = [
-            {**node_entry(cost, spent), "live_activation_bytes": live.get(cost.operator.name)}
-            for cost, spent in zip(self.costs, self.energy.nodes, strict=True)
-        ]
+    def to_dict(self, *, nodes: bool = True) -> dict[str, Any]:
+        """The JSON report, schema ``onnx_aiwq.report/1``: integers are exact, numbers are SI, unknown is None.
+
+        Args:
+            nodes: whether every node is written out. Without them ``nodes`` is an empty list, which is enough for a
+                table of operators, and saves a good part of the time and the memory of a huge graph.
+        """
         return {
             "schema": SCHEMA,
             "tool": {"name": "onnx_aiwq", "version": __version__},
@@ -222,13 +222,21 @@ class Report:
             "by_dtype": {dtype.label: dtype_entry(self.counts.of_dtype(dtype)) for dtype in self.counts.dtypes},
             "by_operator": by_operator(self.costs, self.energy.nodes),
             "coverage": coverage_entry(self.costs),
-            "nodes": nodes,
+            "nodes": self._node_entries() if nodes else [],
             "energy": {**self.energy.to_dict(), "hardware_name": self.profile.name, "scope": self.carbon.scope},
             "workload": self.workload.to_dict(),
             "ecal": self.ecal.to_dict(),
             "carbon": self.carbon.to_dict(),
             "warnings": list(self.warnings),
         }
+
+    def _node_entries(self) -> list[dict[str, Any]]:
+        live = self.live_activation_bytes or {}
+        entries = []
+        for cost, entry in zip(self.costs, node_entries(self.costs, self.energy.nodes), strict=True):
+            entry["live_activation_bytes"] = live.get(cost.operator.name)
+            entries.append(entry)
+        return entries
 
 
 def analyze(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from onnx_aiwq.energy import NodeEnergy
 from onnx_aiwq.graph import Graph
@@ -97,11 +97,34 @@ def model_entry(graph: Graph) -> dict[str, Any]:
     }
 
 
-def node_entry(cost: NodeCost, spent: NodeEnergy) -> dict[str, Any]:
-    """One of ``nodes``; its numbers are None where they are not known."""
+def node_entries(costs: Sequence[NodeCost], spent: Sequence[NodeEnergy]) -> Iterator[dict[str, Any]]:
+    """The ``nodes``, without their live activations; numbers are None where they are not known."""
+    computed: dict[int, _Computed] = {}
+    for cost, energy in zip(costs, spent, strict=True):
+        first = cost.like or cost
+        shared = computed.get(id(first))
+        if shared is None:
+            shared = computed[id(first)] = _computed(cost)
+        yield _node_entry(cost, energy, shared)
+
+
+class _Computed(NamedTuple):
+    """What nodes of equal cost have in common."""
+
+    dtype: str | None
+    basic_operations: dict[str, int] | None
+    transistor_operations: int | None
+
+
+def _computed(cost: NodeCost) -> _Computed:
+    if cost.counts is None:
+        return _Computed(compute_dtype(cost), None, None)
+    return _Computed(compute_dtype(cost), cost.counts.basic_operations(), transistor_operations(cost.counts))
+
+
+def _node_entry(cost: NodeCost, spent: NodeEnergy, computed: _Computed) -> dict[str, Any]:
     operator = cost.operator
-    known = cost.counts is not None
-    counts = cost.counts or Counts()
+    operations = computed.basic_operations
     return {
         "name": operator.name,
         "op_type": operator.op_type,
@@ -109,12 +132,12 @@ def node_entry(cost: NodeCost, spent: NodeEnergy) -> dict[str, Any]:
         "scope": operator.scope,
         "repeats": operator.repeats,
         "status": cost.status.value,
-        "dtype": compute_dtype(cost),
+        "dtype": computed.dtype,
         "inputs": [tensor_entry(tensor) for tensor in operator.inputs if tensor is not None],
         "outputs": [tensor_entry(tensor) for tensor in operator.outputs if tensor is not None],
-        "basic_operations": counts.basic_operations() if known else None,
-        "transistor_operations": transistor_operations(counts) if known else None,
-        "macs": counts.macs if known else None,
+        "basic_operations": None if operations is None else dict(operations),
+        "transistor_operations": computed.transistor_operations,
+        "macs": None if cost.counts is None else cost.counts.macs,
         "bytes_read": cost.bytes_read,
         "bytes_written": cost.bytes_written,
         "energy_j": spent.joules,

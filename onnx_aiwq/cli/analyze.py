@@ -151,7 +151,9 @@ def check_plot(plot: str | None, form: str, output: Path | None, plots: tuple[st
 def _rendered(
     report: Report, swept: tuple[str, list[int]] | None, view: View, form: str, output: Path | None
 ) -> str | bytes:
-    document = report.to_dict()
+    grouped = form in ("table", "markdown") and view.by in (None, "operator") and view.plot is None
+    # A terminal also gets a curve over all nodes.
+    document = report.to_dict(nodes=not grouped or (output is None and is_terminal()))
     if swept is not None:
         return _render_sweep(report, *swept, form)
     if form == "html":

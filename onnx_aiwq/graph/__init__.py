@@ -62,7 +62,7 @@ class Graph:
         warnings: assumptions and contradictions that a user should know.
         deployed: whether the operators are those that a runtime runs, its optimiser behind them.
         symbol_names: alias that formulas use -> name of the dimension, in a symbolic graph.
-        request: what the graph was made from.
+        request: what the graph was made from; None where every dimension is bound, and nobody asks for another walk.
     """
 
     model: ModelInfo
@@ -93,14 +93,16 @@ class Graph:
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from((operator.name, {"operator": operator}) for operator in self.operators)
         tensors = {tensor.name: tensor for operator in self.operators for tensor in operator.inputs if tensor}
-        tensors.update((tensor.name, tensor) for operator in self.operators for tensor in operator.outputs if tensor)
-        along: dict[tuple[str, str], dict[str, Tensor]] = {}
+        tensors.update([(tensor.name, tensor) for operator in self.operators for tensor in operator.outputs if tensor])
+        along: dict[tuple[str, str], tuple[Tensor, ...]] = {}
+        several: dict[tuple[str, str], dict[str, Tensor]] = {}  # few pairs of operators have more than one tensor
         for producer, consumer, name in self.edges:
-            if name in tensors:
-                along.setdefault((producer, consumer), {})[name] = tensors[name]
-            else:
-                along.setdefault((producer, consumer), {})
-        graph.add_edges_from((*ends, {"tensors": tuple(flowing.values())}) for ends, flowing in along.items())
+            ends, tensor = (producer, consumer), tensors.get(name)
+            flowing = () if tensor is None else (tensor,)
+            if along.setdefault(ends, flowing) is not flowing and tensor is not None:
+                several.setdefault(ends, {each.name: each for each in along[ends]})[name] = tensor
+        along.update((ends, tuple(flowing.values())) for ends, flowing in several.items())
+        graph.add_edges_from((*ends, {"tensors": flowing}) for ends, flowing in along.items())
         return graph
 
     @functools.cached_property
@@ -175,7 +177,7 @@ def _walked(request: _Request, *, assumed: Mapping[str, int] | None = None) -> G
         assumed_bindings=symbols.assumed,
         warnings=(*walk.warnings, *_bound_warnings(symbols), *_shape_warnings(engine.contradicted)),
         symbol_names=symbols.names,
-        request=request,
+        request=request if symbols.assumed or symbols.names else None,
     )
 
 

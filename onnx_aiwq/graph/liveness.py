@@ -29,19 +29,20 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
     order = {operator.name: index for index, operator in enumerate(graph.operators)}
     made: list[list[str]] = []
     for index, operator in enumerate(graph.operators):
+        new = [tensor for tensor in operator.outputs if tensor is not None and not tensor.constant]
         first = operator.input(0)
         shared = lives.owner.get(first.name) if first is not None and is_view(operator) else None
-        new = [tensor for tensor in operator.outputs if tensor is not None and not tensor.constant]
         for tensor in new:
             lives.own(tensor, shared or tensor.name, index)
-        made.append([tensor.name for tensor in new if lives.owner[tensor.name] == tensor.name])
+        made.append([tensor.name for tensor in new if not shared or tensor.name == shared])
         for read in operator.inputs:
             if read is not None:
                 lives.use(read, index)
     # Subgraphs hand what they made to their container, which does not name it among its inputs.
-    for _, consumer, data in graph.dag.edges(data=True):
-        for flowing in data["tensors"]:
-            lives.use(flowing, order[consumer])
+    for _, consumer, flowing in graph.dag.edges(data="tensors"):
+        index = order[consumer]
+        for tensor in flowing:
+            lives.use(tensor, index)
     for tensor in graph.outputs:
         lives.use(tensor, len(graph.operators))
     live = _sweep([tensor.name for tensor in graph.inputs], made, lives.last_use, lives.size_bytes)
@@ -65,14 +66,16 @@ class _Lifetimes:
     def own(self, tensor: Tensor, root: str, index: int) -> None:
         """A tensor that an operator makes in memory of its own, or in that of another."""
         self.owner[tensor.name] = root
-        self.size_bytes.setdefault(root, tensor.size_bytes)
-        self.last_use[root] = max(self.last_use.get(root, index), index)
+        if root not in self.size_bytes:
+            self.size_bytes[root] = tensor.size_bytes
+        if self.last_use.get(root, -2) < index:
+            self.last_use[root] = index
 
     def use(self, tensor: Tensor, index: int) -> None:
         """An operator that reads a tensor; what is no activation is left alone."""
         root = self.owner.get(tensor.name)
-        if root is not None:
-            self.last_use[root] = max(self.last_use[root], index)
+        if root is not None and self.last_use[root] < index:
+            self.last_use[root] = index
 
 
 def _sweep(

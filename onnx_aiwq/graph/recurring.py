@@ -35,7 +35,6 @@ _ELEMENTS_DO_NOT_MATTER = frozenset(
 _FLOATING = frozenset(dtype for dtype in ir.DataType if dtype.is_floating_point())
 
 
-
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What is kept of one output.

@@ -13,6 +13,7 @@ from typing import Literal
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.lowering.activations import convolution_activation, product_activation
 from onnx_aiwq.lowering.folding import FOLDING_PASSES, product_and_sum, product_and_sum_everywhere
+from onnx_aiwq.lowering.freezing import frozen
 from onnx_aiwq.lowering.functions import inline_functions
 from onnx_aiwq.lowering.gelu import bias_gelu, contrib_gelu, quick_gelu, standard_gelu, tanh_gelu
 from onnx_aiwq.lowering.layout import blocked_layout
@@ -119,7 +120,7 @@ def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
     if level == "all":
         blocked_layout(work, block)
         channels_last(work)
-    return Lowering(*work.frozen(graph))
+    return Lowering(*frozen(work, graph))
 
 
 def _run(work: WorkingGraph, passes: Sequence[Pass], idle: dict[Pass, int]) -> None:

@@ -111,6 +111,8 @@ def _transposed(work: WorkingGraph, name: str, perm: Sequence[int], anchor: Node
 
 def move_transposes(work: WorkingGraph) -> None:
     """Take Transposes behind the operators that they feed, where that removes one, and cancel pairs."""
+    if not work.has("Transpose"):
+        return
     ahead = _leading_to_transpose(work)
     for node in work.ordered():
         if work.nodes.get(node.name) is not node:

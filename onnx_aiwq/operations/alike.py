@@ -6,7 +6,7 @@ and in which of their tensors are one tensor, cost the same; names alone differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,7 +31,7 @@ def likeness(operator: Operator) -> Likeness | None:
     """
     tensors = (*operator.inputs, *operator.outputs)
     names = [tensor.name for tensor in tensors if tensor is not None]
-    places = None if len(set(names)) == len(names) else tuple(map(names.index, names))
+    places = None if len(set(names)) == len(names) else _places(names)
     try:
         return (
             operator.op_type,
@@ -46,6 +46,12 @@ def likeness(operator: Operator) -> Likeness | None:
         )
     except _IncomparableError:
         return None
+
+
+def _places(names: Sequence[str]) -> tuple[int, ...]:
+    """For each tensor the place where it is met first."""
+    first: dict[str, int] = {}
+    return tuple([first.setdefault(name, place) for place, name in enumerate(names)])
 
 
 def _kind(tensor: Tensor) -> Likeness:
