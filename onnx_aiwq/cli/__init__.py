@@ -46,8 +46,9 @@ app.add_typer(fleet, name="fleet")
 
 def main() -> NoReturn:
     """Run the command line; what prevents an answer is one line on stderr and exit code 2, never a traceback."""
-    # A graph is many small objects that live until the end: looking for garbage among them costs a third of the time.
-    gc.set_threshold(50_000, 20, 100)
+    # A graph is many small objects that live until the end: looking for garbage among them costs a third of the time,
+    # so each is looked at once, while it is young.
+    gc.set_threshold(200_000, 100, 100)
     defer_symbolic_arithmetic()
     if not os.environ.get("AIWQ_DEBUG"):
         warnings.simplefilter("ignore")  # of numpy and other libraries about a model's odd numbers

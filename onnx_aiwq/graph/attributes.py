@@ -42,7 +42,7 @@ def with_resolved_attributes(node: onnx.NodeProto, bound: Mapping[str, onnx.Attr
 
     A reference to an attribute that the call does not give is dropped, so that the schema default applies.
     """
-    if not any(attribute.ref_attr_name for attribute in node.attribute):
+    if not node.attribute or not any(attribute.ref_attr_name for attribute in node.attribute):
         return node
     resolved = onnx.NodeProto()
     resolved.CopyFrom(node)

@@ -39,6 +39,7 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
             if read is not None:
                 lives.use(read, index)
     # Subgraphs hand what they made to their container, which does not name it among its inputs.
+    flowing: tuple[Tensor, ...]
     for _, consumer, flowing in graph.dag.edges(data="tensors"):
         index = order[consumer]
         for tensor in flowing:
