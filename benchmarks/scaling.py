@@ -26,7 +26,7 @@ from measuring import (
     write_result,
 )
 
-NODES = (1_000, 10_000, 100_000)
+NODES = (1_000, 10_000, 100_000, 200_000)
 NODES_FULL = (*NODES, 1_000_000)
 WEIGHT_BYTES = (10_000_000, 100_000_000, 700_000_000, 2_000_000_000)  # protobuf ends at 2,147,483,647
 TIMEOUT_SECONDS = 1800.0
