@@ -85,6 +85,29 @@ class _Samples(CalibrationDataReader):  # type: ignore[misc]
         return None if sample is None else dict(sample)
 
 
+def shorten(model: onnx.ModelProto, layers: int) -> None:
+    """Leave so many layers of a Transformer: its last normalisation reads what the first layers give.
+
+    Two normalisations belong to each layer, so that what the one after 2 * layers others normalises is what as many
+    layers give, whether they stand before or behind what they normalise. Inputs, outputs, and what comes before and
+    after the layers stay as they are; what nobody reads any more goes.
+    """
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    norms[-1].input[0] = norms[2 * layers].input[0]
+    read = {output.name for output in model.graph.output}
+    for index in reversed(range(len(model.graph.node))):
+        node = model.graph.node[index]
+        assert not any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute)
+        if read.isdisjoint(node.output):
+            del model.graph.node[index]
+        else:
+            read.update(node.input)
+    for kept in (model.graph.initializer, model.graph.value_info):
+        for index in reversed(range(len(kept))):
+            if kept[index].name not in read:
+                del kept[index]
+
+
 def operators(model: onnx.ModelProto) -> set[tuple[str, str]]:
     """(domain, operator) of every node of the main graph."""
     return {("" if node.domain == "ai.onnx" else node.domain, node.op_type) for node in model.graph.node}

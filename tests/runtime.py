@@ -7,10 +7,11 @@ follow the operator definitions of ONNX, with the dense convention (padding taps
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+_UNPACKED = ("session.disable_prepacking", "1")  # kernels take weights as they are: no second copy of each
 SMALL_ELEMENTS = 4096  # elements are kept of tensors that are no larger than this
 
 
@@ -46,9 +48,30 @@ def write_optimised(model: bytes | str, target: Path, level: str, fixed: Mapping
     options.optimized_model_filepath = str(target)
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    options.add_session_config_entry(*_UNPACKED)
     for name, size in fixed.items():
         options.add_free_dimension_override_by_name(name, size)
     ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def take_out_weights(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """Make inputs of the weights that lie in absent files, and return zeros for them.
+
+    Types, shapes and what is computed from shapes do not depend on weights; zeros that nobody writes take no memory,
+    and with weights as inputs a session makes no copy of them.
+
+    Args:
+        model: a skeleton; its absent initializers become inputs.
+    """
+    zeros: dict[str, NDArray[Any]] = {}
+    for index in reversed(range(len(model.graph.initializer))):
+        tensor = model.graph.initializer[index]
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            dims = list(tensor.dims)
+            zeros[tensor.name] = np.zeros(dims, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+            model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, dims))
+            del model.graph.initializer[index]
+    return zeros
 
 
 def run_all_tensors(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Seen]:
@@ -96,6 +119,7 @@ def _session(model: onnx.ModelProto, names: Sequence[str]) -> ort.InferenceSessi
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 2
     options.log_severity_level = 4
+    options.add_session_config_entry(*_UNPACKED)
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
@@ -103,7 +127,7 @@ def _seen(array: NDArray[Any]) -> Seen:
     return Seen(array.dtype.name, array.shape, array.copy() if array.size <= SMALL_ELEMENTS else None)
 
 
-def macs_from_run(model: onnx.ModelProto, tensors: Mapping[str, Seen]) -> int:
+def macs_from_run(model: onnx.ModelProto, tensors: Mapping[str, Seen], weights: Iterable[str] = ()) -> int:
     """Multiply-accumulate pairs of the dense products of a model without control flow.
 
     A node whose inputs are all constant is folded by every runtime and does not count.
@@ -111,8 +135,9 @@ def macs_from_run(model: onnx.ModelProto, tensors: Mapping[str, Seen]) -> int:
     Args:
         model: the model that ran.
         tensors: what `run_all_tensors` returned.
+        weights: inputs that are constant like initializers, as `take_out_weights` makes them.
     """
-    constant = {tensor.name for tensor in model.graph.initializer}
+    constant = {tensor.name for tensor in model.graph.initializer}.union(weights)
     total = 0
     for node in model.graph.node:
         if all(name in constant for name in node.input if name):

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import pty
 import re
 import shutil
 import stat
@@ -21,6 +20,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from processes import on_a_terminal
 from schemas import problems
 
 BESIDE_PYTHON = str(Path(sys.executable).parent)
@@ -262,7 +262,11 @@ def test_a_usage_error_needs_no_package_beyond_the_dependencies(aiwq: Command) -
     """Typer may carry its own copy of click, so that `import click` fails where nothing else asks for it."""
     script = "import sys; sys.modules['click'] = None; from onnx_aiwq.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", script, "no-such-command"], env=aiwq.environment, capture_output=True, encoding="utf-8"
+        [sys.executable, "-c", script, "no-such-command"],
+        env=aiwq.environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
     )
     assert_refused(done, "no-such-command")
 
@@ -425,32 +429,15 @@ def test_no_escapes_in_a_pipe(aiwq: Command) -> None:
     assert "\x1b" not in aiwq("analyze", "good.onnx", TERM="xterm-256color", NO_COLOR="1").stdout
 
 
-def on_a_terminal(aiwq: Command, *arguments: str, **environment: str) -> str:
-    """What the command writes to a stdout that is a terminal."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [AIWQ, *arguments],
-        cwd=aiwq.folder,
-        env={**aiwq.environment, "TERM": "xterm-256color", **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(theirs)
-    written = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            written += chunk
-    except OSError:  # the terminal's other side is closed
-        pass
-    os.close(ours)
-    assert process.wait(TIMEOUT_S) == 0
-    return written.decode("utf-8")
+def coloured_on_a_terminal(aiwq: Command, *arguments: str, **environment: str) -> str:
+    """What the command writes to a stdout that is a terminal with colours."""
+    environment = {**aiwq.environment, "TERM": "xterm-256color", **environment}
+    return on_a_terminal([AIWQ, *arguments], cwd=aiwq.folder, env=environment)
 
 
 def test_colour_on_a_terminal_unless_no_color(aiwq: Command) -> None:
-    coloured = on_a_terminal(aiwq, "analyze", "good.onnx")
-    plain = on_a_terminal(aiwq, "analyze", "good.onnx", NO_COLOR="1")
+    coloured = coloured_on_a_terminal(aiwq, "analyze", "good.onnx")
+    plain = coloured_on_a_terminal(aiwq, "analyze", "good.onnx", NO_COLOR="1")
     assert "\x1b[" in coloured
     assert "MatMul" in plain
     assert "\x1b" not in plain
@@ -630,6 +617,7 @@ def test_start_imports_no_heavy_package(aiwq: Command) -> None:
         capture_output=True,
         encoding="utf-8",
         check=True,
+        timeout=300,
     )
     imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert {"onnx_aiwq", "typer"} <= imported

@@ -117,7 +117,7 @@ def test_the_script_runs(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(few)
     command = [sys.executable, str(BENCHMARKS / "datasheet_check.py"), "--rows", str(path), "--format", "markdown"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Intel Xeon W-2155: chip, fp32 | 1 | joules |" in done.stdout
     assert "all, CPU and GPU | 2 | seconds |" in done.stdout

@@ -301,7 +301,9 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         "print(child._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, settings().message()], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, settings().message()], capture_output=True, text=True, timeout=300
+    )
     pid = int(done.stdout)
     for _ in range(100):
         if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1]:
@@ -396,7 +398,7 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path, name: str) -> Non
         path.parent.mkdir()
     else:
         FleetWriter(tmp_path / "out").close()
-    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 9
+    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=300).returncode == 9
     assert len(list(path.parent.glob(".*.aiwq-part"))) == 1
     FleetWriter(tmp_path / "out").close()
     assert not list((tmp_path / "out").rglob("*.aiwq-part"))

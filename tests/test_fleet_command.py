@@ -23,7 +23,12 @@ from onnx_aiwq.fleet.store import FleetWriter
 def command(*arguments: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     code = "from onnx_aiwq.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, "fleet", *arguments], capture_output=True, text=True, cwd=folder, **options
+        [sys.executable, "-c", code, "fleet", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=300,
+        **options,
     )
 
 
@@ -57,7 +62,7 @@ def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None
         for file in (tmp_path / "killed").rglob("*.parquet"):
             pyarrow.parquet.read_table(file, partitioning=None)
     assert 0 < len(rows(tmp_path / "killed")) <= 480
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     for dataset in ("results", "errors"):
         assert rows(tmp_path / "killed", dataset) == rows(tmp_path / "calm", dataset)
@@ -103,7 +108,11 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
             "from onnx_aiwq.cli import main; main()"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code, "fleet", "m", "--output", "out"], capture_output=True, text=True, cwd=tmp_path
+            [sys.executable, "-c", code, "fleet", "m", "--output", "out"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=300,
         )
         assert done.returncode == 2
         assert "pip install 'onnx-aiwq[fleet]'" in done.stderr
@@ -113,7 +122,7 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
 def test_the_command_does_not_import_the_extra() -> None:
     heavy = ("dask", "distributed", "pyarrow", "fsspec")
     code = f"import sys, onnx_aiwq.cli; print([module for module in {heavy} if module in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "[]"
 
 

@@ -245,7 +245,7 @@ def test_page_survives_a_process_that_is_killed_while_it_writes(command: Aiwq, t
     assert process.stdout is not None
     assert process.stdout.readline() == "writing\n"
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert place.read_text(encoding="utf-8") == "the page of yesterday"
 

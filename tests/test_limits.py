@@ -14,6 +14,7 @@ from hostile_models import chain, initializers
 from onnx_aiwq.cli import isolation
 from onnx_aiwq.cli.isolation import Limits, run_isolated
 from onnx_aiwq.errors import ModelError, PolicyError
+from processes import run
 
 LIGHT = Path(__import__("onnx").__file__).parent / "backend/test/data/light/light_squeezenet.onnx"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are those of POSIX")
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of a pro
 
 def aiwq(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from onnx_aiwq.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run(command)
 
 
 def test_within_the_limits_the_answer_is_the_same() -> None:
@@ -55,7 +56,7 @@ def test_no_allocation_passes_the_limit() -> None:
         "try: bytearray(400_000_000)\n"
         "except MemoryError: print('refused')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
     assert done.stdout == "refused\n", done.stderr
 
 

@@ -591,7 +591,12 @@ def _measured(imports: str, path: Path) -> tuple[float, float]:
     program = _CHILD.format(imports=imports)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(name for name in sys.path if name)}
     done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True, env=environment
+        [sys.executable, "-c", program, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        timeout=300,
     )
     seconds, peak = json.loads(done.stdout)
     return seconds, peak

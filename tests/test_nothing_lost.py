@@ -74,7 +74,7 @@ def test_commands_that_are_killed_leave_whole_files(tmp_path: Path, how: signal.
     environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "home")}
     here: dict[str, Any] = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL}
     for command in commands:
-        subprocess.run(command, **here, stderr=subprocess.PIPE, check=True)
+        subprocess.run(command, **here, stderr=subprocess.PIPE, check=True, timeout=300)
     whole = {path.name: path.read_text() for path in kept.iterdir()}
     baselines = [f"{Path(model).name}.json" for model in MODELS]
     assert set(whole) == {*baselines, "report.json"} and all(json.loads(text) for text in whole.values())
@@ -94,7 +94,7 @@ def test_commands_that_are_killed_leave_whole_files(tmp_path: Path, how: signal.
             assert path.read_text() == whole[path.name]
     assert killed > 0
     for command in commands:
-        subprocess.run(command, **here, stderr=subprocess.PIPE, check=True)
+        subprocess.run(command, **here, stderr=subprocess.PIPE, check=True, timeout=300)
     assert {path.name: path.read_text() for path in kept.iterdir()} == whole
 
 
@@ -102,7 +102,7 @@ def test_what_a_dead_process_left_is_removed_and_what_a_living_one_writes_is_not
     path = tmp_path / "out.json"
     prefix = files._prefix(path)
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended.wait(60)
     dead, living = (tmp_path / f"{prefix}{number}-abc.aiwq-part" for number in (ended.pid, os.getpid()))
     other = tmp_path / f".another-{ended.pid}-abc.aiwq-part"
     for each in (dead, living, other):
@@ -140,7 +140,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_one(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); from onnx_aiwq.cli import main; main()"
     )
     command = [sys.executable, "-B", "-c", program, "analyze", MODELS[0], "--format", "json", "--output", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.splitlines()[-1]
     assert str(path) in last and "File too large" in last and "Traceback" not in done.stderr

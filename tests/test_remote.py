@@ -246,7 +246,7 @@ def test_a_signed_url_leaves_no_secret_in_an_error(tmp_path: Path, name: str, qu
 
 def _aiwq(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from onnx_aiwq.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_without_fsspec_the_error_says_what_to_install(tmp_path: Path) -> None:
         "try: aiwq.load('https://host/a.onnx')\n"
         "except aiwq.errors.AiwqError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert "pip install 'onnx-aiwq[fleet]'" in done.stdout
 
 

@@ -640,7 +640,9 @@ def test_analyze_imports_no_runtime(tmp_path: Path) -> None:
         "macs = aiwq.analyze(sys.argv[1], bind={'batch': 3}).to_dict()['totals']['macs']\n"
         "print(macs, *sorted({'onnxruntime', 'torch', 'transformers'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=300
+    )
     assert done.stdout.split() == ["96"]
 
 

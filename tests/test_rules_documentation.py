@@ -24,7 +24,9 @@ def test_the_operator_pages_are_those_of_the_rules() -> None:
         "bad += [p.name for p in g.FOLDER.glob('*.md') if p.name not in g.pages()]\n"
         "print(bad)"
     )
-    run = subprocess.run([sys.executable, *SAFE_PATH, "-c", script], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, *SAFE_PATH, "-c", script], capture_output=True, text=True, check=True, timeout=300
+    )
     assert run.stdout.strip() == "[]", "run `python docs/generate_operators.py`"
 
 
@@ -64,7 +66,9 @@ def acme(tmp_path: Path) -> Path:
 
 def _python(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PYTHONPATH": str(folder), "PATH": ""}
-    return subprocess.run([sys.executable, *SAFE_PATH, "-c", script], capture_output=True, text=True, env=environment)
+    return subprocess.run(
+        [sys.executable, *SAFE_PATH, "-c", script], capture_output=True, text=True, env=environment, timeout=300
+    )
 
 
 def test_an_installed_package_brings_rules_for_its_own_domain(acme: Path) -> None:
@@ -106,7 +110,9 @@ def test_a_second_rule_for_one_operator_names_both_owners() -> None:
         "try: a.rule('Thing', domain='com.acme', family='other')(other)\n"
         "except ValueError as error: print(error)"
     )
-    run = subprocess.run([sys.executable, *SAFE_PATH, "-c", script], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, *SAFE_PATH, "-c", script], capture_output=True, text=True, check=True, timeout=300
+    )
     assert "com.acme.Thing" in run.stdout
     assert "<lambda>" in run.stdout
     assert "other" in run.stdout

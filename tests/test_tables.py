@@ -8,11 +8,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-import pty
 import re
 import shutil
-import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +18,7 @@ import pytest
 from onnx import helper
 
 from gating import EVIL, Aiwq, Done, dense, profile, with_sigmoid
+from processes import on_a_terminal
 
 GOLDEN = Path(__file__).parent / "data" / "tables"
 AIWQ = shutil.which("aiwq", path=str(Path(sys.executable).parent)) or shutil.which("aiwq") or "aiwq"
@@ -129,30 +127,11 @@ def test_sparklines_are_for_terminals_alone(aiwq: Aiwq, monkeypatch: pytest.Monk
 
 def test_a_real_terminal_of_80_columns(tmp_path: Path) -> None:
     """The installed command on a pseudo-terminal, whose width no environment says."""
-    import fcntl
-    import termios
-
     dense(tmp_path / "a.onnx", batch=3)
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     arguments = [AIWQ, "compare", "a.onnx", "--hardware", "reference-cpu", "--hardware", "nvidia-l4"]
-    process = subprocess.Popen(
-        arguments, cwd=tmp_path, stdout=follower, stderr=subprocess.DEVNULL, env={**environment, "TERM": "xterm"}
-    )
-    os.close(follower)
-    written = b""
-    while True:
-        try:
-            part = os.read(leader, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        written += part
-    os.close(leader)
-    assert process.wait(timeout=60) == 0
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", written.decode()).replace("\r", "").splitlines()
+    written = on_a_terminal(arguments, columns=80, cwd=tmp_path, env={**environment, "TERM": "xterm"})
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", written).replace("\r", "").splitlines()
     assert lines[0].startswith("#1  a.onnx, reference-cpu")
     assert max(map(len, lines)) <= 80
 

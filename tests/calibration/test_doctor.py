@@ -189,7 +189,7 @@ def test_extras_are_those_of_the_project() -> None:
 def test_help_stays_light() -> None:
     """The command's module is imported with every command line; what it needs is not."""
     script = "import sys, onnx_aiwq.cli; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     loaded = set(done.stdout.split())
     assert "onnx_aiwq.cli.doctor" in loaded
     assert loaded.isdisjoint({"onnx_aiwq.calibration", "onnxruntime", "psutil", "scipy", "numpy"})

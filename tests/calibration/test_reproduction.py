@@ -26,7 +26,7 @@ from schemas import left_open, problems
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from onnx_aiwq.cli import main; main()", "reproduce", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def synthetic(runs: int = 10, *, intercept_j: float = 2.0, slope: float = 3e-9, noise: float = 0.01) -> list[Sample]:
@@ -308,7 +308,7 @@ def test_without_matplotlib_nothing_is_measured() -> None:
         "import sys; sys.modules['matplotlib'] = None; from onnx_aiwq.cli import main; "
         "sys.argv = ['aiwq', 'reproduce', 'transistor-operations', '--plot', 'plots']; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'onnx-aiwq[plots]'" in done.stderr
 
