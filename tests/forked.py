@@ -1,7 +1,8 @@
 """Run `aiwq` on many files, each in a child of its own with limits, and tell what each run did.
 
 `python tests/forked.py SECONDS CPU_SECONDS BYTES` reads JSON lines of {"name", "arguments"} and writes JSON lines with
-the exit code or signal, seconds, CPU seconds, peak bytes, stdout and stderr. The package is imported once.
+the exit code or signal, seconds, CPU seconds, peak bytes, stdout and stderr. The package is imported once. A line may
+have "folder", where the command runs, and "environment", what is added to that of this program.
 """
 
 from __future__ import annotations
@@ -17,19 +18,22 @@ from pathlib import Path
 from typing import Any
 
 
-def _run(arguments: list[str], seconds: int, cpu_seconds: int, limit_bytes: int, folder: Path) -> dict[str, Any]:
+def _run(job: dict[str, Any], seconds: int, cpu_seconds: int, limit_bytes: int, folder: Path) -> dict[str, Any]:
     files = {1: folder / "stdout", 2: folder / "stderr"}
     started = time.monotonic()
     child = os.fork()
     if child == 0:
         try:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             for number, path in files.items():
                 os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), number)
+            os.chdir(job.get("folder", "."))
+            os.environ.update(job.get("environment", {}))
             resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             faulthandler.dump_traceback_later(seconds, exit=True)  # tells where it hangs
             resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-            sys.argv = ["aiwq", *arguments]
+            sys.argv = ["aiwq", *job["arguments"]]
             from onnx_aiwq.cli import main
 
             main()
@@ -65,12 +69,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             job = json.loads(line)
-            print(
-                json.dumps(
-                    {"name": job["name"], **_run(job["arguments"], seconds, cpu_seconds, limit_bytes, Path(folder))}
-                ),
-                flush=True,
-            )
+            result = _run(job, seconds, cpu_seconds, limit_bytes, Path(folder))
+            print(json.dumps({"name": job["name"], **result}), flush=True)
 
 
 if __name__ == "__main__":

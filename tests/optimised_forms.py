@@ -108,6 +108,14 @@ def shorten(model: onnx.ModelProto, layers: int) -> None:
                 del kept[index]
 
 
+def shrink_images(model: onnx.ModelProto, size: int) -> None:
+    """Give the images that a network of convolutions alone takes and makes another height and width."""
+    del model.graph.value_info[:]
+    for end in (*model.graph.input, *model.graph.output):
+        for dim in end.type.tensor_type.shape.dim[2:]:
+            dim.dim_value = size
+
+
 def operators(model: onnx.ModelProto) -> set[tuple[str, str]]:
     """(domain, operator) of every node of the main graph."""
     return {("" if node.domain == "ai.onnx" else node.domain, node.op_type) for node in model.graph.node}

@@ -22,6 +22,8 @@ LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 _UNPACKED = ("session.disable_prepacking", "1")  # kernels take weights as they are: no second copy of each
+_FED = {onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+_LARGE_ELEMENTS = 1 << 18
 SMALL_ELEMENTS = 4096  # elements are kept of tensors that are no larger than this
 
 
@@ -94,33 +96,50 @@ def run_all_nodes(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> 
         feeds: one array per run-time input.
     """
     names = [output for node in model.graph.node for output in node.output if output]
-    return dict(zip(names, _session(model, names).run(names, dict(feeds)), strict=True))
+    session, weights = _session(model, names)
+    return dict(zip(names, session.run(names, {**feeds, **weights}), strict=True))
 
 
 def seen_of(model: onnx.ModelProto, *arrays: Mapping[str, NDArray[Any]]) -> dict[str, Seen]:
     """Return initializers and named arrays of a run as `macs_from_run` takes them."""
-    seen = {tensor.name: _seen(onnx.numpy_helper.to_array(tensor)) for tensor in model.graph.initializer}
+    seen: dict[str, Seen] = {}
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) > SMALL_ELEMENTS:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            seen[tensor.name] = Seen(dtype.name, tuple(tensor.dims), None)
+        else:
+            seen[tensor.name] = _seen(onnx.numpy_helper.to_array(tensor))
     seen.update((name, _seen(array)) for group in arrays for name, array in group.items())
     return seen
 
 
-def _session(model: onnx.ModelProto, names: Sequence[str]) -> ort.InferenceSession:
-    """A session that returns the named tensors and runs every node as the file has it."""
-    kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in model.graph.output]
-    try:
-        # A name is enough: onnxruntime infers the type. The big protobuf is changed for a moment, not copied.
-        del model.graph.output[:]
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        data = model.SerializeToString()
-    finally:
-        del model.graph.output[:]
-        model.graph.output.extend(kept)
+def _session(model: onnx.ModelProto, names: Sequence[str]) -> tuple[ort.InferenceSession, dict[str, NDArray[Any]]]:
+    """A session that returns the named tensors and runs every node as the file has it, and its large weights.
+
+    Large weights are inputs, which no session copies or packs.
+    """
+    graph = onnx.GraphProto(name=model.graph.name, node=model.graph.node, input=model.graph.input)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    weights: dict[str, NDArray[Any]] = {}
+    given = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in _FED or math.prod(tensor.dims) < _LARGE_ELEMENTS:
+            graph.initializer.append(tensor)
+            continue
+        weights[tensor.name] = onnx.numpy_helper.to_array(tensor)
+        if tensor.name not in given:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    # A name is enough: onnxruntime infers the type.
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, graph=graph)
+    light.functions.extend(model.functions)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 2
     options.log_severity_level = 4
     options.add_session_config_entry(*_UNPACKED)
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session, weights
 
 
 def _seen(array: NDArray[Any]) -> Seen:

@@ -20,7 +20,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from processes import on_a_terminal
+from processes import aiwq as run_forked
+from processes import on_a_terminal, plain_environment
 from schemas import problems
 
 BESIDE_PYTHON = str(Path(sys.executable).parent)
@@ -99,13 +100,14 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """This environment without what steers colour, encoding and debugging, and without this user's own profiles."""
     home = str(tmp_path_factory.mktemp("home"))
-    steering = ("AIWQ_", "PYTHON", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "COLUMNS", "LINES", "TERM", "TTY_", "XDG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
-    return {**kept, "HOME": home, "XDG_DATA_HOME": home}
+    return {**plain_environment(), "HOME": home, "XDG_DATA_HOME": home}
 
 
 class Command:
-    """Runs the installed command in the folder of test files; what writes no file is run once and remembered."""
+    """Runs commands in the folder of test files; what writes no file is run once and remembered.
+
+    With an environment of its own it is the installed command that starts, else a fork.
+    """
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
@@ -115,15 +117,16 @@ class Command:
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         key = (arguments, tuple(environment.items()))
         if key not in self._done or "--output" in arguments:
-            self._done[key] = subprocess.run(
-                [AIWQ, *arguments],
-                cwd=self.folder,
-                env={**self.environment, **environment},
-                capture_output=True,
-                encoding="utf-8",
-                timeout=TIMEOUT_S,
-            )
+            run = self._start if environment else run_forked
+            self._done[key] = run(self.folder, {**self.environment, **environment}, *arguments)
         return self._done[key]
+
+    @staticmethod
+    def _start(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [AIWQ, *arguments]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=TIMEOUT_S
+        )
 
     def shell(self, line: str) -> subprocess.CompletedProcess[str]:
         """A line of shell in which `$AIWQ` is the command."""

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash
 
 # What bash does when Tab is pressed behind the last word: it calls the function that was registered for the command.
 PRESS_TAB = """
-eval "$(aiwq --show-completion bash)"
+. "$script"
 COMP_WORDS=({words})
 COMP_CWORD={last}
 completion=$(complete -p aiwq | sed 's/.*-F \\([^ ]*\\).*/\\1/')
@@ -24,7 +24,28 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
-def completed(*words: str) -> list[str]:
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a user has bash evaluate."""
+    path = tmp_path_factory.mktemp("completion") / "aiwq.bash"
+    path.write_text(shown("bash"), encoding="utf-8")
+    return path
+
+
+def shown(shell: str) -> str:
+    done = subprocess.run(
+        [AIWQ, "--show-completion", shell],
+        # The shell is named, not guessed from the processes around the test.
+        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def completed(script: Path, *words: str) -> list[str]:
     """What bash offers for the last word; an empty one is written as ''."""
     quoted = " ".join(f"'{word}'" for word in ("aiwq", *words))
     done = subprocess.run(
@@ -32,8 +53,7 @@ def completed(*words: str) -> list[str]:
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith(("AIWQ_", "_AIWQ"))},
             "PATH": f"{Path(AIWQ).parent}:{os.environ['PATH']}",
-            # The shell is named, not guessed from the processes around the test.
-            "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+            "script": str(script),
         },
         capture_output=True,
         encoding="utf-8",
@@ -57,8 +77,8 @@ def completed(*words: str) -> list[str]:
         (("analyze", "m.onnx", "--hardware", "no-such"), set()),
     ],
 )
-def test_bash_completes(words: tuple[str, ...], offered: set[str]) -> None:
-    found = set(completed(*words))
+def test_bash_completes(script: Path, words: tuple[str, ...], offered: set[str]) -> None:
+    found = set(completed(script, *words))
     assert offered <= found
     assert all(word.startswith(words[-1]) for word in found)
     assert bool(found) == bool(offered)
@@ -66,17 +86,10 @@ def test_bash_completes(words: tuple[str, ...], offered: set[str]) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_every_shell_has_a_script(shell: str) -> None:
-    done = subprocess.run(
-        [AIWQ, "--show-completion", shell],
-        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-    )
-    assert done.returncode == 0
-    assert "_AIWQ_COMPLETE" in done.stdout
+    text = shown(shell)
+    assert "_AIWQ_COMPLETE" in text
     if shell == "bash":
-        subprocess.run(["bash", "-n"], input=done.stdout, check=True, encoding="utf-8", timeout=60)
+        subprocess.run(["bash", "-n"], input=text, check=True, encoding="utf-8", timeout=60)
 
 
 def test_installing_writes_to_the_home_of_the_user(tmp_path: Path) -> None:

@@ -1,14 +1,11 @@
-"""`aiwq lifecycle`, and the options of `aiwq analyze` for workload, life cycle and carbon, as the installed command."""
+"""`aiwq lifecycle`, and the options of `aiwq analyze` for workload, life cycle and carbon, as command lines."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +14,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from processes import aiwq
 from schemas import problems
 
-AIWQ = shutil.which("aiwq", path=str(Path(sys.executable).parent)) or shutil.which("aiwq") or "aiwq"
 DAY = "hour,g_per_kwh\n" + "".join(f"{hour},{100 + 10 * hour}\n" for hour in range(24))
 
 
@@ -46,11 +43,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    environment.pop("AIWQ_DEBUG", None)
-    return subprocess.run(
-        [AIWQ, *arguments], cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120
-    )
+    return aiwq(folder, {"HOME": str(folder), "XDG_DATA_HOME": str(folder)}, *arguments)
 
 
 def answer(folder: Path, *arguments: str) -> Any:

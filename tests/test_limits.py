@@ -14,6 +14,7 @@ from hostile_models import chain, initializers
 from onnx_aiwq.cli import isolation
 from onnx_aiwq.cli.isolation import Limits, run_isolated
 from onnx_aiwq.errors import ModelError, PolicyError
+from processes import aiwq as forked
 from processes import run
 
 LIGHT = Path(__import__("onnx").__file__).parent / "backend/test/data/light/light_squeezenet.onnx"
@@ -154,8 +155,8 @@ def test_what_a_dying_library_prints_is_harmless(
         "--max-memory=",
     ],
 )
-def test_limits_that_are_none(option: str) -> None:
-    done = aiwq("analyze", str(LIGHT), option)
+def test_limits_that_are_none(option: str, tmp_path: Path) -> None:
+    done = forked(tmp_path, {}, "analyze", str(LIGHT), option)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1 and option.partition("=")[0] in done.stderr
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from optimised_forms import (
     operators,
     padding_macs,
     shorten,
+    shrink_images,
     without_zeros,
 )
-from runtime import Seen, macs_from_run, run_all_tensors
+from runtime import Seen, macs_from_run, run_all_tensors, take_out_weights
 
 MODELS = Path(__file__).parents[1] / "models"
 SIZES = {"batch": 1, "sequence": 7}
@@ -46,21 +47,23 @@ class Form:
         steps: see `optimised_forms`.
         fixed: whether the optimiser fixes all sizes.
         layers: that are left of a Transformer; 0 leaves all.
+        image: height and width of images; 0 leaves those of the file.
     """
 
     model: str
     steps: tuple[str, ...]
     fixed: bool = False
     layers: int = 0
+    image: int = 0
 
     def __str__(self) -> str:
-        short = [f"{self.layers}-layers"] if self.layers else []
-        return "-".join((self.model, *short, *self.steps, *(["fixed"] if self.fixed else [])))
+        less = [f"{size}-{what}" for size, what in ((self.layers, "layers"), (self.image, "pixels")) if size]
+        return "-".join((self.model, *less, *self.steps, *(["fixed"] if self.fixed else [])))
 
 
-def forms(model: str, *recipes: str, layers: int = 0) -> list[Form]:
+def forms(model: str, *recipes: str, layers: int = 0, image: int = 0) -> list[Form]:
     """`dynamic all!` is two steps, of which the optimiser fixes all sizes."""
-    return [Form(model, tuple(recipe.rstrip("!").split()), recipe.endswith("!"), layers) for recipe in recipes]
+    return [Form(model, tuple(recipe.rstrip("!").split()), recipe.endswith("!"), layers, image) for recipe in recipes]
 
 
 OPTIMISED = ("basic", "basic!", "extended", "extended!", "all", "all!")
@@ -78,7 +81,8 @@ FORMS = [
     *forms("mobilenet-v2.dynamo", "all"),
     *forms("resnet50.torchscript", *OPTIMISED, "dynamic", "qdq extended", "qdq all!", "qoperator", "qoperator all"),
     *forms("resnet50.dynamo", "all!"),
-    *forms("unet.dynamo", "extended!", "all", "qdq all", "qoperator", "qoperator all!"),
+    *forms("unet.dynamo", "all"),
+    *forms("unet.dynamo", "extended!", "all", "qdq all", "qoperator", "qoperator all!", image=64),
     *forms("lstm.torchscript", *OPTIMISED, "dynamic", "dynamic all", "qdq all!", "four", "four-offset all"),
     *forms("lstm.dynamo", "all", "dynamic all"),
     # The twelve layers of these are alike: all of them in one form, in the others two.
@@ -122,14 +126,15 @@ class Exports:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._made: tuple[str, int] | None = None
+        self._made: Form | None = None
         self._export: Export | None = None
 
-    def get(self, name: str, layers: int) -> Export:
-        if self._export is None or (name, layers) != self._made:
+    def get(self, form: Form) -> Export:
+        wanted = replace(form, steps=(), fixed=False)
+        if self._export is None or wanted != self._made:
             if self._export is not None:
                 self._export.path.unlink()
-            self._made, self._export = (name, layers), _export(name, layers, self._folder / f"{name}.onnx")
+            self._made, self._export = wanted, _export(wanted, self._folder / f"{form.model}.onnx")
         return self._export
 
 
@@ -140,18 +145,21 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
     shutil.rmtree(folder)
 
 
-def _export(name: str, layers: int, path: Path) -> Export:
-    if name == LAYER:
+def _export(form: Form, path: Path) -> Export:
+    if form.model == LAYER:
         onnx.save(fused_layer(), path)
         return Export(path, fused_layer_inputs(**SIZES), SIZES, fused_layer_macs(**SIZES))
-    skeleton = onnx.load(MODELS / f"{name}.onnx", load_external_data=False)
-    if layers:
-        shorten(skeleton, layers)
+    skeleton = onnx.load(MODELS / f"{form.model}.onnx", load_external_data=False)
+    if form.layers:
+        shorten(skeleton, form.layers)
+    if form.image:
+        shrink_images(skeleton, form.image)
     path.write_bytes(skeleton.SerializeToString())
     model = weights.materialize(path)
     without_zeros(model)
     feeds = weights.example_inputs(model, SIZES)
-    macs = macs_from_run(model, run_all_tensors(model, feeds))
+    absent = take_out_weights(skeleton)
+    macs = macs_from_run(skeleton, run_all_tensors(skeleton, {**feeds, **absent}), absent)
     onnx.save(model, path)
     dims = [dim.dim_param for value in model.graph.input for dim in value.type.tensor_type.shape.dim]
     return Export(path, feeds, {name: size for name, size in SIZES.items() if name in dims}, macs)
@@ -160,7 +168,7 @@ def _export(name: str, layers: int, path: Path) -> Export:
 @pytest.fixture(scope="module", params=FORMS, ids=str)
 def made(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Made:
     form: Form = request.param
-    export = exports.get(form.model, form.layers)
+    export = exports.get(form)
     folder = tmp_path_factory.mktemp("form")
     path = folder / "model.onnx"
     make(export.path, path, form.steps, export.feeds, export.bind if form.fixed else {})
