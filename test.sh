@@ -19,18 +19,10 @@ if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get 
 fi
 
 echo "== ruff";             "$bin/ruff" check . && "$bin/ruff" format --check .
-# One thread, with the processor time that the tests leave; what it finds is shown when they have ended.
-(
-    renice -n 19 "$BASHPID" >/dev/null
-    echo "== mypy";             "$bin/mypy"
-    echo "== import contracts"; "$bin/lint-imports" --no-cache | tail -n 8
-) >"$environment/checks.txt" 2>&1 & checks=$!
-status=0
+echo "== mypy";             "$bin/mypy"
+echo "== import contracts"; "$bin/lint-imports" --no-cache | tail -n 8
 # The tests import the installed wheel: `pythonpath` holds tests/ alone, and -P keeps this folder off the path.
-echo "== tests";            AIWQ_EXPECT_WHEEL=1 "$bin/python" -P -m pytest -n 2 --dist worksteal "$@" || status=$?
-wait "$checks" || status=$?
-cat "$environment/checks.txt"
-[ "$status" = 0 ] || exit "$status"
+echo "== tests";            AIWQ_EXPECT_WHEEL=1 "$bin/python" -P -m pytest -n 2 --dist worksteal "$@"
 contract=../shared/checks/contract.py
 if [ -f "$contract" ]; then
     echo "== contract";     "$bin/python" "$contract" "$bin/aiwq"
