@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import re
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 FIRST_FETCH_BYTES = 512  # holds the header of a tensor: name, type and dims
+LEAST_FETCH_BYTES = 64
+_MARGIN_BYTES = 16  # the next header may have a longer name
+_REMEMBERED_PLACES = 32
 LARGEST_FETCH_BYTES = 256 * 1024  # the most that a fetch can overshoot into weights
 _GROWTH = 4
 _SAFE_LOCATION = re.compile(r"[\w@+=, -][\w@+=,. -]*(/[\w@+=, -][\w@+=,. -]*)*")
@@ -41,6 +45,8 @@ class RangeView:
         self._starts: list[int] = []
         self._blocks: list[bytearray] = []
         self._steps: list[int] = []  # of each block, the bytes of its latest fetch
+        self._latest = self._reached = 0  # where the latest block begins, and how far it was read
+        self._needed: deque[int] = deque(maxlen=_REMEMBERED_PLACES)  # bytes read at the latest places
 
     def __len__(self) -> int:
         return self._size
@@ -52,6 +58,7 @@ class RangeView:
     def __getitem__(self, key: int | slice, /) -> int | bytes:
         if isinstance(key, int):
             index = self._block_at(key)
+            self._reached = max(self._reached, key + 1)
             return self._blocks[index][key - self._starts[index]]
         start, stop, _ = key.indices(self._size)
         parts = []
@@ -61,6 +68,7 @@ class RangeView:
             part = bytes(self._blocks[index][offset : offset + stop - start])
             parts.append(part)
             start += len(part)
+        self._reached = max(self._reached, stop)
         return b"".join(parts)
 
     def _block_at(self, position: int, wanted: int = 1) -> int:
@@ -72,7 +80,7 @@ class RangeView:
         if position < end:
             return index
         goes_on = position == end
-        step = min(self._steps[index] * _GROWTH, LARGEST_FETCH_BYTES) if goes_on else FIRST_FETCH_BYTES
+        step = min(self._steps[index] * _GROWTH, LARGEST_FETCH_BYTES) if goes_on else self._first_fetch(position)
         following = self._starts[index + 1] if index + 1 < len(self._starts) else self._size
         data = self._fetch(position, min(position + max(step, wanted), following))
         if goes_on:
@@ -83,6 +91,15 @@ class RangeView:
         self._blocks.insert(index + 1, bytearray(data))
         self._steps.insert(index + 1, step)
         return index + 1
+
+    def _first_fetch(self, position: int) -> int:
+        """Bytes to fetch at a new place: what the latest ones needed, for the headers of tensors are of a size."""
+        if self._starts:
+            self._needed.append(self._reached - self._latest)
+        self._latest = self._reached = position
+        if len(self._needed) < _REMEMBERED_PLACES:
+            return FIRST_FETCH_BYTES
+        return min(max(max(self._needed) + _MARGIN_BYTES, LEAST_FETCH_BYTES), FIRST_FETCH_BYTES)
 
     def _fetch(self, start: int, stop: int) -> bytes:
         data = self._read(start, stop)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 LINE = re.compile(r"bytes=(\d+)-(\d*)$")
 
@@ -110,31 +110,68 @@ def serving(
             server.shutdown()
 
 
-def write_heavy_model(path: Path, layers: int, width: int) -> int:
+Place = Literal["raw_data", "float_data", "constant"]
+Piece = tuple[bytes, int, bytes]  # what precedes a payload, its size, what follows it
+
+
+def write_heavy_model(path: Path, layers: int, width: int, place: Place = "raw_data") -> int:
     """Write a chain of `layers` MatMul with inline float weights [width, width], as a sparse file of zeros.
+
+    Args:
+        path: of the file.
+        layers: number of weights.
+        width: rows and columns of each.
+        place: the field that holds the elements of an initializer; or raw_data of `Constant` nodes between the others.
 
     Returns:
         Multiply-accumulate pairs of the chain for one input row: layers * width^2.
     """
-    nodes = [helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"x{i + 1}"], name=f"layer{i}") for i in range(layers)]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name in ("x0", f"x{layers}")]
-    light = helper.make_graph(nodes, "heavy", [ends[0]], [ends[1]]).SerializeToString()
-    payload = 4 * width * width
-    headers = []
+    pieces: list[Piece] = []
     for layer in range(layers):
-        tensor = TensorProto(name=f"w{layer}", data_type=TensorProto.FLOAT, dims=[width, width]).SerializeToString()
-        header = tensor + b"\x4a" + _varint(payload)  # field 9, raw_data
-        headers.append(b"\x2a" + _varint(len(header) + payload) + header)  # field 5 of the graph, initializer
+        product = helper.make_node("MatMul", [f"x{layer}", f"w{layer}"], [f"x{layer + 1}"], name=f"layer{layer}")
+        node = product.SerializeToString()
+        product_field = b"\x0a" + _varint(len(node)) + node  # field 1 of the graph, node
+        if place == "constant":
+            pieces += [_constant(f"w{layer}", width), (product_field, 0, b"")]
+        else:
+            pieces.append((product_field, 0, b""))
+    if place != "constant":
+        pieces += [_within(0x2A, _tensor(f"w{layer}", width, place)) for layer in range(layers)]  # field 5, initializer
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]) for name in ("x0", f"x{layers}")]
+    pieces.append((helper.make_graph([], "heavy", [ends[0]], [ends[1]]).SerializeToString(), 0, b""))
     bare = helper.make_model(helper.make_graph([], "", [], []), opset_imports=[helper.make_opsetid("", 17)])
     bare.ClearField("graph")
-    size = len(light) + sum(map(len, headers)) + layers * payload
+    size = sum(len(before) + payload + len(after) for before, payload, after in pieces)
     with path.open("wb") as file:
-        file.write(bare.SerializeToString() + b"\x3a" + _varint(size) + light)  # field 7 of the model, graph
-        for header in headers:
-            file.write(header)
+        file.write(bare.SerializeToString() + b"\x3a" + _varint(size))  # field 7 of the model, graph
+        for before, payload, after in pieces:
+            file.write(before)
             file.seek(payload, 1)
+            file.write(after)
         file.truncate()
     return layers * width * width
+
+
+def _tensor(name: str, width: int, place: Place) -> Piece:
+    """Fields of a tensor in the order in which protobuf writes them: float_data is field 4, name 8, raw_data 9."""
+    kind, payload = {"data_type": TensorProto.FLOAT, "dims": [width, width]}, 4 * width * width
+    named = TensorProto(name=name).SerializeToString()
+    if place == "float_data":
+        return TensorProto(**kind).SerializeToString() + b"\x22" + _varint(payload), payload, named
+    return TensorProto(**kind).SerializeToString() + named + b"\x4a" + _varint(payload), payload, b""
+
+
+def _constant(name: str, width: int) -> Piece:
+    """A node whose attribute (field 5) has a name, a tensor (field 5) and a type (field 20: TENSOR)."""
+    before, payload, after = _within(0x2A, _tensor("", width, "raw_data"))
+    before, payload, after = _within(0x2A, (b"\x0a\x05value" + before, payload, after + b"\xa0\x01\x04"))
+    bare = NodeProto(output=[name], op_type="Constant").SerializeToString()
+    return _within(0x0A, (bare + before, payload, after))
+
+
+def _within(tag: int, content: Piece) -> Piece:
+    before, payload, after = content
+    return bytes([tag]) + _varint(len(before) + payload + len(after)) + before, payload, after
 
 
 def _varint(value: int) -> bytes:

@@ -9,6 +9,8 @@ import onnx
 import pyarrow.dataset
 from onnx import TensorProto, helper
 
+PROCESS_TIMEOUT_S = 180.0  # of a whole process on a loaded machine: one that hangs is a failed test, not a hung run
+
 
 def matmul(path: Path, rows: int, inner: int, columns: int, name: str = "") -> None:
     """A model of rows * inner * columns MACs."""

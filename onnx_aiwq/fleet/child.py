@@ -1,7 +1,9 @@
 """The process that analyses models, one after the other, under limits: what it takes down is itself alone.
 
-It speaks JSON over one socket: settings once, then a job at a time, and answers each with what it found. Its own
-standard output is not used, so that no library can disturb the conversation.
+It is told settings once, then a batch of jobs at a time, as JSON over a socket. What it finds it writes to a file, line
+by line, which its parent reads when it likes: at the end of a batch, or of this process. So nobody wakes for a single
+model, and no answer is lost with the process that gave it. Its own standard output is not used, so that no library can
+disturb the conversation.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ import gc
 import hashlib
 import json
 import math
+import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
@@ -32,23 +37,34 @@ _REASONS: dict[type[Exception], str] = {
     MemoryError: "memory",
 }
 _ALARM_AFTER_S = 5  # past the time limit: ends a process that nobody is left to kill
+Tell = Callable[[dict[str, Any]], None]
 
 
 def main() -> None:
-    """Serve the socket whose number is the only argument until the other side closes it."""
+    """Serve the socket, and write to the file, whose numbers are the arguments, until the other side closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a person's Ctrl-C is for the driver, which closes the socket
     gc.set_threshold(50_000, 20, 100)
-    connection = Connection(int(sys.argv[1]))
-    with contextlib.suppress(EOFError, ConnectionError):
+    connection, parent = Connection(int(sys.argv[1])), os.getppid()
+    with contextlib.suppress(EOFError, ConnectionError), open(int(sys.argv[2]), "wb") as found:  # noqa: PTH123
+
+        def tell(message: dict[str, Any]) -> None:
+            found.write(json.dumps(message).encode() + b"\n")
+            found.flush()
+
         start = json.loads(connection.recv_bytes())
         settings = Settings.from_message(start["settings"])
         _prepare(start["max_memory_bytes"])
-        _send(connection, {"state": "ready"})
+        connection.send_bytes(b"ready")
         while True:
-            job = json.loads(connection.recv_bytes())
-            signal.alarm(math.ceil(start["timeout_s"]) + _ALARM_AFTER_S)
-            _send(connection, _outcome(job, settings, connection))
+            batch = json.loads(connection.recv_bytes())
+            until = time.monotonic() + batch["seconds"]
+            for job in batch["jobs"]:
+                signal.alarm(math.ceil(start["timeout_s"]) + _ALARM_AFTER_S)
+                tell(_outcome(job, settings, tell))
+                if time.monotonic() > until or os.getppid() != parent:
+                    break
             signal.alarm(0)
+            connection.send_bytes(b"done")
 
 
 def _prepare(max_memory_bytes: int) -> None:
@@ -57,17 +73,15 @@ def _prepare(max_memory_bytes: int) -> None:
     from onnx_aiwq.report import analyze  # noqa: F401 - imported now, so that no model's time includes it
 
     load_rules()
+    gc.collect()
+    gc.freeze()  # what is imported stays: no later collection has to walk it
     forbid_core_dumps()
     limit_memory(max_memory_bytes)  # where the system does not enforce it, the watch of the parent has to do
 
 
-def _send(connection: Connection, message: dict[str, Any]) -> None:
-    connection.send_bytes(json.dumps(message).encode())
-
-
-def _outcome(job: dict[str, Any], settings: Settings, connection: Connection) -> dict[str, Any]:
+def _outcome(job: dict[str, Any], settings: Settings, tell: Tell) -> dict[str, Any]:
     try:
-        return _analysed(job, settings, connection)
+        return _analysed(job, settings, tell)
     except MemoryError:
         return {"state": "failed", "reason": "memory", "message": "ran out of the memory of --max-memory"}
     except AiwqError as error:
@@ -78,14 +92,14 @@ def _outcome(job: dict[str, Any], settings: Settings, connection: Connection) ->
         return {"state": "failed", "reason": "internal", "message": one_message(f"{type(error).__name__}: {error}")}
 
 
-def _analysed(job: dict[str, Any], settings: Settings, connection: Connection) -> dict[str, Any]:
+def _analysed(job: dict[str, Any], settings: Settings, tell: Tell) -> dict[str, Any]:
     from onnx_aiwq.loading import read_skeleton
     from onnx_aiwq.report import analyze
     from onnx_aiwq.runs import loaded
 
     skeleton = read_skeleton(job["location"])
     content = content_sha256(skeleton)
-    _send(connection, {"state": "read", "content_sha256": content, "size_bytes": skeleton.size_bytes})
+    tell({"state": "read", "content_sha256": content, "size_bytes": skeleton.size_bytes})
     wanted = {
         key: profile for key, profile in settings.hardware_keys.items() if content not in job["done"].get(key, ())
     }

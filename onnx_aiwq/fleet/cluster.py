@@ -8,22 +8,37 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import resource_tracker
 from typing import Any
 
 from onnx_aiwq import __version__
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.fleet.extra import need
 from onnx_aiwq.fleet.settings import Limits
-from onnx_aiwq.fleet.work import Job, Outcome, analyse_for, tool_version
+from onnx_aiwq.fleet.work import (
+    Answer,
+    Job,
+    Outcome,
+    analyse_for,
+    close_children,
+    stop_children,
+    tool_version,
+)
 
-BATCH_MODELS = 16
+FIRST_BATCH_MODELS = 16
+LARGEST_BATCH_MODELS = 256
+BATCH_AIM_S = 0.4  # of work, beside which the price of a batch is nothing
 BATCHES_PER_THREAD = 3  # under way or waiting at a worker, so that none runs dry
 _WAIT_FOR_WORKERS_S = 60
 _ASK_FOR_WORKERS_EVERY_S = 5.0
+# Statistics of what workers do are nobody's here, and cost a share of the time.
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "1s",
+}
 
 
 @dataclass(frozen=True)
@@ -50,22 +65,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     if not os.environ.get("AIWQ_DEBUG"):
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters arrives as an exception
     if cluster.scheduler is None:
-        with contextlib.ExitStack() as stack:
-            # Its statistics of what workers do are nobody's, and cost every process a share of its time.
-            stack.enter_context(need("dask").config.set({"distributed.worker.profile.enabled": False}))
-            with _interrupts_deferred():
-                local = stack.enter_context(
-                    distributed.LocalCluster(
-                        n_workers=cluster.workers,
-                        threads_per_worker=1,
-                        processes=True,
-                        memory_limit=0,  # models have limits of their own, in processes of their own
-                        dashboard_address="127.0.0.1:0",  # None would serve on every interface
-                        worker_dashboard_address="127.0.0.1:0",
-                        silence_logs=logging.CRITICAL,
-                    )
-                )
-                client = stack.enter_context(distributed.Client(local))
+        with _local(cluster.workers, distributed) as client:
             yield client
         return
     try:
@@ -82,17 +82,40 @@ def connected(cluster: Cluster) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _interrupts_deferred() -> Iterator[None]:
-    """Start processes and threads that no Ctrl-C reaches; one that comes meanwhile is raised afterwards.
+def _local(workers: int, distributed: Any) -> Iterator[Any]:
+    """A cluster within this process: each of its threads has a child process, which does the work.
 
-    A terminal sends it to all processes at once. The driver closes its workers in order, so they must not be taken by
-    surprise; they inherit the mask from the thread that starts them.
+    Worker processes between this one and the children would only pass on what these say, and outlive a kill.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(need("dask").config.set(_QUIET))
+        stack.callback(close_children)
+        with _interrupts_deferred():
+            local = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=1,
+                    threads_per_worker=workers,
+                    processes=False,
+                    memory_limit=0,  # models have limits of their own, in processes of their own
+                    dashboard_address="127.0.0.1:0",  # None would serve on every interface
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            client = stack.enter_context(distributed.Client(local))
+        stack.callback(stop_children)  # or an interrupted run would wait for the models at work
+        yield client
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Start threads that no Ctrl-C reaches, nor the processes that they start; one that comes meanwhile waits.
+
+    A terminal sends it to all processes at once. The driver ends its children in order, so they must not be taken by
+    surprise, not even before they have a say in it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # It unblocks the signal in the thread that starts it, which would be the one that starts the workers.
-    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -114,7 +137,9 @@ def _require_same_version(client: Any, scheduler: str) -> None:
         raise AiwqError(f"--scheduler {scheduler}: expected onnx-aiwq {__version__} on every worker; {listed}")
 
 
-def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) -> Iterator[Outcome]:
+def outcomes(
+    client: Any, jobs: Iterable[Job], settings: str, limits: Limits, to_do: Callable[[], int]
+) -> Iterator[Outcome]:
     """Analyse models on the workers, as they are asked for; outcomes come in any order.
 
     Args:
@@ -122,6 +147,7 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
         jobs: taken as workers become free.
         settings: `Settings.message()`.
         limits: per model.
+        to_do: number of models without an outcome as yet, or more.
 
     Raises:
         AiwqError: if the cluster is lost or its workers cannot run.
@@ -130,8 +156,7 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
     waiting = iter(jobs)
     under_way: dict[str, list[Job]] = {}
     completed = distributed.as_completed()
-    window = _Window(client)
-
+    window = _Window(client, lambda: to_do() - sum(map(len, under_way.values())))
     name = hashlib.sha256(settings.encode()).hexdigest()
 
     def submit(batch: list[Job], text: str | None = None) -> None:
@@ -140,7 +165,7 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
         completed.add(future)
 
     def fill() -> None:
-        while len(under_way) < window() and (batch := list(islice(waiting, BATCH_MODELS))):
+        while len(under_way) < window.batches() and (batch := list(islice(waiting, window.models()))):
             submit(batch)
 
     fill()
@@ -152,31 +177,46 @@ def outcomes(client: Any, jobs: Iterable[Job], settings: str, limits: Limits) ->
         if answer is None:
             submit(batch, settings)
             continue
-        found, left = answer
+        window.took(answer)
         # What a lost worker had is tried again one by one, so that only the model that takes workers down is given up.
-        size = 1 if future.status == "error" else BATCH_MODELS
-        for start in range(0, len(left), size):
-            submit(left[start : start + size])
-        yield from found
-        fill()
+        size = 1 if future.status == "error" else window.models()
+        for start in range(0, len(answer.left), size):
+            submit(answer.left[start : start + size])
+        fill()  # before what came is written, so that no worker waits for that
+        yield from answer.outcomes
 
 
 class _Window:
-    """How many batches may be under way; workers may come and go meanwhile."""
+    """How many batches may be under way, and of how many models; workers may come and go meanwhile."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._batches, self._asked = 0, 0.0
+    def __init__(self, client: Any, waiting: Callable[[], int]) -> None:
+        self._client, self._waiting = client, waiting
+        self._threads, self._asked = 0, 0.0
+        self._seconds_per_model: float | None = None
 
-    def __call__(self) -> int:
+    def batches(self) -> int:
         now = time.monotonic()
-        if not self._batches or now - self._asked > _ASK_FOR_WORKERS_EVERY_S:
-            threads = int(sum(self._client.nthreads().values()))
-            self._batches, self._asked = max(threads, 1) * BATCHES_PER_THREAD, now
-        return self._batches
+        if not self._threads or now - self._asked > _ASK_FOR_WORKERS_EVERY_S:
+            self._threads, self._asked = max(int(sum(self._client.nthreads().values())), 1), now
+        return self._threads * BATCHES_PER_THREAD
+
+    def models(self) -> int:
+        """Of the next batch: what makes up `BATCH_AIM_S`, and less towards the end, so that all workers end at once."""
+        if self._seconds_per_model is None:
+            return FIRST_BATCH_MODELS
+        most = min(max(round(BATCH_AIM_S / self._seconds_per_model), 1), LARGEST_BATCH_MODELS)
+        share = self._waiting() // (self.batches() + 1)
+        return max(min(share, most), most // 8, 1)
+
+    def took(self, answer: Answer) -> None:
+        """A batch came back."""
+        if answer.outcomes:
+            seconds = max(answer.seconds, 1e-6) / len(answer.outcomes)
+            before = self._seconds_per_model
+            self._seconds_per_model = seconds if before is None else (before + seconds) / 2
 
 
-def _lost(future: Any, batch: list[Job], distributed: Any) -> tuple[list[Outcome], list[Job]]:
+def _lost(future: Any, batch: list[Job], distributed: Any) -> Answer:
     """What becomes of the models of a batch without a result."""
     if future.status != "error":
         raise AiwqError("the cluster was lost; run the same command again: it goes on where it stopped")
@@ -186,16 +226,15 @@ def _lost(future: Any, batch: list[Job], distributed: Any) -> tuple[list[Outcome
     if not isinstance(error, distributed.KilledWorker):
         raise AiwqError(f"the workers cannot analyse models: {type(error).__name__}: {error}; see their logs")
     if len(batch) > 1:
-        return [], batch
+        return Answer([], batch, 0.0)
     job = batch[0]
-    return [
-        {
-            "model": job["model"],
-            "version": job["version"],
-            "content_sha256": None,
-            "size_bytes": None,
-            "state": "failed",
-            "reason": "worker",
-            "message": "every worker that analysed it was lost; see the logs of the cluster",
-        }
-    ], []
+    lost = {
+        "model": job["model"],
+        "version": job["version"],
+        "content_sha256": None,
+        "size_bytes": None,
+        "state": "failed",
+        "reason": "worker",
+        "message": "every worker that analysed it was lost; see the logs of the cluster",
+    }
+    return Answer([lost], [], 0.0)

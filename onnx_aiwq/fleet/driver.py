@@ -117,7 +117,7 @@ def _analyse(
         return  # all is done: no worker is needed
     stage(f"connecting to {cluster.scheduler or f'{cluster.workers} local processes'}")
     with connected(cluster) as client:
-        for outcome in outcomes(client, _chain(first, jobs), settings.message(), limits):
+        for outcome in outcomes(client, _chain(first, jobs), settings.message(), limits, recorder.to_do):
             recorder.add(outcome)
 
 
@@ -149,6 +149,10 @@ class Recorder:
         self._inventory: list[Row] = []
         self._flushed = time.monotonic()
 
+    def to_do(self) -> int:
+        """Models without a row as yet."""
+        return self._progress.total - self._progress.done
+
     def skip(self, row: Row) -> None:
         """A model that was not opened."""
         self._list(row)
@@ -157,8 +161,8 @@ class Recorder:
     def add(self, outcome: Outcome) -> None:
         """A model that a worker had."""
         for row in outcome.get("rows", ()):
-            names = {"model": outcome["model"], "content_sha256": outcome["content_sha256"]}
-            self._results.append({**row, **names, "settings": self._settings.key})
+            row.update(model=outcome["model"], content_sha256=outcome["content_sha256"], settings=self._settings.key)
+            self._results.append(row)
         failed = outcome["state"] == "failed"
         if failed:
             row = error_row(outcome, self._settings, self._limits)

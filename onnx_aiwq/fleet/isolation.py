@@ -11,20 +11,21 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, Pipe
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.fleet.settings import Limits
 from onnx_aiwq.process_limits import child_environment, ending_of
 
 _START_TIMEOUT_S = 120.0
-_LOOK_EVERY_S = 0.25  # at the memory of a child that has not answered yet
+_LOOK_EVERY_S = 0.25  # at the answers and the memory of a child that is at work
 _LONGEST_LOOK_S = 1.0  # longer ones were spent stopped, or without a processor
 _MODELS_PER_CHILD = 5000  # then a new one, whose memory nothing has piled up in
 _END_TIMEOUT_S = 5.0
-SUSPENDED = "suspended"
 
 
 class _Clock:
@@ -42,8 +43,39 @@ class _Clock:
         return self.left_s == 0.0
 
 
+class _Answers:
+    """What a child has written of a batch, read as it grows."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.outcomes: list[dict[str, Any]] = []
+        self._descriptor = descriptor = file.fileno()
+        self._position = 0
+        self._read: dict[str, Any] = {}
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)  # the child writes at the same place
+
+    def grow(self) -> bool:
+        """Take in what is new; whether a model has been answered."""
+        known = len(self.outcomes)
+        data = os.pread(self._descriptor, os.fstat(self._descriptor).st_size - self._position, self._position)
+        whole = data[: data.rfind(b"\n") + 1]  # a killed process may have written half a line
+        self._position += len(whole)
+        for line in whole.splitlines():
+            message = json.loads(line)
+            if message["state"] == "read":
+                self._read = {name: message[name] for name in ("content_sha256", "size_bytes")}
+            else:
+                self.add(message)
+        return len(self.outcomes) > known
+
+    def add(self, answer: dict[str, Any]) -> None:
+        """The answer to the model under way, with what the child found out of it before."""
+        self.outcomes.append({"content_sha256": None, "size_bytes": None, **self._read, **answer})
+        self._read = {}
+
+
 class Child:
-    """One process and the conversation with it; not for several threads at once."""
+    """One process and the conversation with it; not for several threads at once, but for `stop`."""
 
     def __init__(self, settings: str, limits: Limits) -> None:
         """Start a process.
@@ -58,46 +90,87 @@ class Child:
         self._limits = limits
         self._answered = 0
         ours, theirs = Pipe()
-        command = [sys.executable, "-m", "onnx_aiwq.fleet.child", str(theirs.fileno())]
-        self._process = subprocess.Popen(
-            command,
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None if os.environ.get("AIWQ_DEBUG") else subprocess.DEVNULL,
-            env=child_environment(),
-        )
-        theirs.close()
         self._connection: Connection = ours
+        self._answers = _memory_file()
+        with theirs:
+            passed = (theirs.fileno(), self._answers.fileno())
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "onnx_aiwq.fleet.child", *map(str, passed)],
+                pass_fds=passed,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None if os.environ.get("AIWQ_DEBUG") else subprocess.DEVNULL,
+                env=child_environment(),
+            )
         self._send({"settings": settings, "timeout_s": limits.timeout_s, "max_memory_bytes": limits.max_memory_bytes})
-        if self._receive(_Clock(_START_TIMEOUT_S)).get("state") != "ready":
-            self.kill()
+        if not self._is_ready():
+            self._process.kill()
+            self.close()
             raise AiwqError(
                 "the process that analyses models does not start; raise --max-memory, or set AIWQ_DEBUG=1 to see why"
             )
+
+    def _is_ready(self) -> bool:
+        clock = _Clock(_START_TIMEOUT_S)
+        try:
+            while not self._connection.poll(_LOOK_EVERY_S):
+                if clock.is_over():
+                    return False
+            return self._connection.recv_bytes() == b"ready"
+        except (EOFError, ConnectionError):
+            return False
 
     @property
     def usable(self) -> bool:
         """Whether it can take another model."""
         return self._process.poll() is None and self._answered < _MODELS_PER_CHILD
 
-    def analyse(self, job: dict[str, Any]) -> dict[str, Any]:
-        """The outcome of one job: `state` analysed, unchanged or failed, with what the child found out before.
+    def analyse(self, jobs: Sequence[dict[str, Any]], seconds: float = 0.0) -> list[dict[str, Any]]:
+        """The outcomes of the first of these jobs, in their order.
 
-        `state` is `SUSPENDED` where both processes stood still for so long that the child's own alarm went off: that
-        says nothing of the model.
+        They end with the last job; with the one begun when the seconds have passed; or with the one that ended the
+        process, which is not usable afterwards. The list is empty where the child's own alarm ended it, because all
+        processes stood still for so long: that says nothing of a model.
 
-        A child that had to be killed, or died, is not usable afterwards.
+        Args:
+            jobs: at least one; `location`, `done` and `failed` of each.
+            seconds: after which no further one is begun.
+
+        Returns:
+            For each, `state` (analysed, unchanged or failed) and what the child found out.
         """
+        answers = _Answers(self._answers)
+        self._send({"jobs": list(jobs), "seconds": seconds})
+        failure = self._watch(answers)
+        # A model that was answered after the last look is not the one that the look was at.
+        if not answers.grow() and failure is not None and len(answers.outcomes) < len(jobs):
+            answers.add(failure)
+        self._answered += len(answers.outcomes)
+        return answers.outcomes
+
+    def _watch(self, answers: _Answers) -> dict[str, Any] | None:
+        """Wait for the end of a batch; how a model under way failed, or None."""
         clock = _Clock(self._limits.timeout_s)
-        found: dict[str, Any] = {"content_sha256": None, "size_bytes": None}
-        self._send(job)
-        answer = self._receive(clock)
-        if answer["state"] == "read":
-            found.update(content_sha256=answer["content_sha256"], size_bytes=answer["size_bytes"])
-            answer = self._receive(clock)
-        self._answered += 1
-        return {**found, **answer}
+        try:
+            while not self._connection.poll(min(_LOOK_EVERY_S, clock.left_s)):
+                if answers.grow():
+                    clock = _Clock(self._limits.timeout_s)
+                elif clock.is_over():
+                    self.kill()
+                    return _failed("timeout", f"no answer within {self._limits.timeout_s:g} s (--timeout); killed")
+                if self._own_memory_bytes() > self._limits.max_memory_bytes:
+                    self.kill()
+                    return _failed("memory", "took more than --max-memory; killed")
+            self._connection.recv_bytes()
+        except (EOFError, ConnectionError):
+            cause = self._cause_of_death()
+            answers.grow()
+            return None if cause == "SIGALRM" else _failed("crash", f"the process that analysed it died of {cause}")
+        return None
+
+    def stop(self) -> None:
+        """End the process, from another thread than the one that waits for its answers."""
+        self._process.kill()
 
     def close(self) -> None:
         """Let the process end; kill it if it does not."""
@@ -106,9 +179,10 @@ class Child:
             self._process.wait(_END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._answers.close()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once; its answers can still be read."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
@@ -116,23 +190,6 @@ class Child:
     def _send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):  # it has died: the answer that does not come says so
             self._connection.send_bytes(json.dumps(message).encode())
-
-    def _receive(self, clock: _Clock) -> dict[str, Any]:
-        try:
-            while not self._connection.poll(min(_LOOK_EVERY_S, clock.left_s)):
-                if clock.is_over():
-                    self.kill()
-                    return _failed("timeout", f"no answer within {self._limits.timeout_s:g} s (--timeout); killed")
-                if self._own_memory_bytes() > self._limits.max_memory_bytes:
-                    self.kill()
-                    return _failed("memory", "took more than --max-memory; killed")
-            answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
-            return answer
-        except (EOFError, ConnectionError):
-            cause = self._cause_of_death()
-            if cause == "SIGALRM":
-                return {"state": SUSPENDED}
-            return _failed("crash", f"the process that analysed it died of {cause}")
 
     def _own_memory_bytes(self) -> int:
         import psutil
@@ -150,6 +207,13 @@ class Child:
             self.kill()
             return "closing its connection"
         return ending_of(code)
+
+
+def _memory_file() -> BinaryIO:
+    """A file without a name, which nothing but memory holds where the system can."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("onnx_aiwq"), "rb+")
+    return cast("BinaryIO", tempfile.TemporaryFile())
 
 
 def _failed(reason: str, message: str) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _local(source: str) -> Iterator[Found]:
     for file in expand([source]):
         if not file.exists():
             raise UnreadableError(f"{file}: no such file or folder; check the path")
-        yield _found(file)
+        yield _found(str(file))
 
 
 def _walk(folder: Path) -> Iterator[Found]:
@@ -93,17 +93,18 @@ def _walk(folder: Path) -> Iterator[Found]:
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders.sort()
+        beside = os.path.join(place, "").removeprefix(os.path.join(".", ""))  # noqa: PTH118 - once per folder
         for name in sorted(files):
             if name.lower().endswith(SUFFIX):
-                yield _found(Path(place, name))
+                yield _found(f"{beside}{name}")
 
 
-def _found(file: Path) -> Found:
+def _found(file: str) -> Found:
     try:
-        status = file.stat()
+        status = os.stat(file)  # noqa: PTH116 - millions of them
     except OSError:  # a dangling link, or deleted meanwhile: its row says so
-        return Found(str(file), None)
-    return Found(str(file), f"{status.st_size} {status.st_mtime_ns}")
+        return Found(file, None)
+    return Found(file, f"{status.st_size} {status.st_mtime_ns}")
 
 
 def _remote(source: str) -> Iterator[Found]:

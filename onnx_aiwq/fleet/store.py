@@ -11,10 +11,8 @@ whole files; results precede the inventory, so that a model in the inventory has
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -162,7 +160,7 @@ class FleetWriter(FleetFolder):
                 (folder / name).mkdir(exist_ok=True)
             for leftover in [*folder.rglob(f".*{UNFINISHED}")]:  # the lock says that nobody is writing these
                 leftover.unlink()
-            self._write(folder / _MARK, json.dumps({"format": FORMAT, "tool": f"onnx_aiwq {__version__}"}) + "\n")
+            write_whole(folder / _MARK, json.dumps({"format": FORMAT, "tool": f"onnx_aiwq {__version__}"}) + "\n")
         except OSError as error:
             raise self._cannot_write(error) from error
 
@@ -221,30 +219,22 @@ class FleetWriter(FleetFolder):
 
     def _record(self, description: Mapping[str, Any], *, complete: bool) -> None:
         text = json.dumps({"description": description, "complete": complete}, indent=1, sort_keys=True)
-        self._write(self.folder / "runs" / f"{self.run:05d}.json", text + "\n")
+        write_whole(self.folder / "runs" / f"{self.run:05d}.json", text + "\n")
 
     def _add_part(self, place: str, columns: Mapping[str, Kind], rows: Sequence[Row]) -> None:
         if not rows:
             return
         pa, parquet = need("pyarrow"), need("pyarrow.parquet")
+        schema = arrow_schema(columns)
         arrays = [
-            pa.array([_cell(row[field.name], columns[field.name]) for row in rows], type=field.type)
-            for field in arrow_schema(columns)
+            pa.array(_cells([row[field.name] for row in rows], columns[field.name]), type=field.type)
+            for field in schema
         ]
         sink = io.BytesIO()
-        parquet.write_table(pa.Table.from_arrays(arrays, schema=arrow_schema(columns)), sink, compression="zstd")
+        parquet.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
         folder = self.folder / place
         folder.mkdir(exist_ok=True)
-        self._write(folder / f"part-{self._part:06d}.parquet", sink.getvalue())
-
-    def _write(self, path: Path, content: str | bytes) -> None:
-        write_whole(path, content)
-        with contextlib.suppress(OSError):  # some file systems know no fsync of a folder
-            descriptor = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        write_whole(folder / f"part-{self._part:06d}.parquet", sink.getvalue())
 
     def _cannot_write(self, error: OSError) -> AiwqError:
         reason = error.strerror or type(error).__name__
@@ -254,19 +244,19 @@ class FleetWriter(FleetFolder):
         )
 
 
-def _cell(value: Any, kind: Kind) -> Any:
-    if value is None:
-        return None
+def _cells(values: list[Any], kind: Kind) -> list[Any]:
     if kind == "count":
-        return Decimal(value)
+        return [None if value is None else Decimal(value) for value in values]
     if kind == "text":
-        return storable(value)
-    return [storable(text) for text in value] if kind == "texts" else value
+        return [None if value is None else storable(value) for value in values]
+    if kind == "texts":
+        return [None if value is None else [storable(text) for text in value] for value in values]
+    return values
 
 
 def storable(text: str) -> str:
     """Text that UTF-8 holds: file names may have bytes that are none."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def known_rows(rows: Iterable[Mapping[str, list[Any]]]) -> Iterator[tuple[Any, ...]]:

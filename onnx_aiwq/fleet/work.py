@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import hashlib
 import queue
+import threading
 import time
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from onnx_aiwq import __version__
 from onnx_aiwq.addresses import public_address
-from onnx_aiwq.fleet.isolation import SUSPENDED, Child
+from onnx_aiwq.fleet.isolation import Child
 from onnx_aiwq.fleet.settings import Limits
 
 BATCH_SECONDS = 2.0  # a batch that takes longer hands the rest back, so that little is lost with a worker
@@ -35,8 +36,26 @@ class Job(TypedDict):
 
 
 Outcome = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """What came of a batch.
+
+    Attributes:
+        outcomes: one per analysed model.
+        left: jobs that were not begun.
+        seconds: that the outcomes took.
+    """
+
+    outcomes: list[Outcome]
+    left: list[Job]
+    seconds: float
+
+
 _idle: dict[str, queue.SimpleQueue[Child]] = {}
 _settings: dict[str, str] = {}
+_at_work: set[Child] = set()
+_stopping = threading.Event()
 
 
 def tool_version() -> str:
@@ -44,9 +63,7 @@ def tool_version() -> str:
     return __version__
 
 
-def analyse_for(
-    name: str, jobs: list[Job], settings: str | None, limits: Limits
-) -> tuple[list[Outcome], list[Job]] | None:
+def analyse_for(name: str, jobs: list[Job], settings: str | None, limits: Limits) -> Answer | None:
     """`analyse_batch` with settings that are known here by a name: a megabyte with every batch would be most of it.
 
     Args:
@@ -64,7 +81,7 @@ def analyse_for(
     return None if known is None else analyse_batch(jobs, known, limits)
 
 
-def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> tuple[list[Outcome], list[Job]]:
+def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> Answer:
     """Analyse models for up to `BATCH_SECONDS` and the one begun by then.
 
     Args:
@@ -72,40 +89,56 @@ def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> tuple[list[
         settings: `Settings.message()`.
         limits: per model.
 
-    Returns:
-        One outcome per analysed model, and the jobs that are left.
-
     Raises:
         AiwqError: if no child process can be started.
     """
-    until = time.monotonic() + BATCH_SECONDS
     outcomes: list[Outcome] = []
     name = hashlib.sha256(f"{settings}{limits}".encode()).hexdigest()
     idle = _idle.setdefault(name, queue.SimpleQueue())
-    try:
-        child = idle.get_nowait()
-    except queue.Empty:
-        child = Child(settings, limits)
-    for job in jobs:
-        if outcomes and time.monotonic() > until:
-            break
+    child = _free_child(idle) or Child(settings, limits)
+    _at_work.add(child)
+    began = time.monotonic()  # a batch that starts a child says nothing of how long models take
+    until = began + BATCH_SECONDS
+    while len(outcomes) < len(jobs) and (not outcomes or time.monotonic() < until) and not _stopping.is_set():
         if not child.usable:
+            _at_work.discard(child)
             child.close()
             child = Child(settings, limits)
-        message = {"location": job["location"], "done": job["done"], "failed": job["failed"]}
-        while (found := child.analyse(message))["state"] == SUSPENDED:
-            child.close()
-            child = Child(settings, limits)
-        if "message" in found:  # rows do not depend on the folder that a worker sees the files in
-            found["message"] = found["message"].replace(public_address(job["location"]), job["model"])
-        outcomes.append({"model": job["model"], "version": job["version"], **found})
+            _at_work.add(child)
+            continue
+        left = jobs[len(outcomes) :]
+        messages = [{"location": job["location"], "done": job["done"], "failed": job["failed"]} for job in left]
+        found = child.analyse(messages, max(until - time.monotonic(), 0.0))
+        outcomes.extend(_outcome(job, each) for job, each in zip(left, found, strict=False))
+    _at_work.discard(child)
     idle.put(child)
-    return outcomes, jobs[len(outcomes) :]
+    return Answer(outcomes, jobs[len(outcomes) :], time.monotonic() - began)
+
+
+def _free_child(idle: queue.SimpleQueue[Child]) -> Child | None:
+    try:
+        return idle.get_nowait()
+    except queue.Empty:
+        return None
+
+
+def _outcome(job: Job, found: dict[str, Any]) -> Outcome:
+    if "message" in found:  # rows do not depend on the folder that a worker sees the files in
+        found["message"] = found["message"].replace(public_address(job["location"]), job["model"])
+    return {"model": job["model"], "version": job["version"], **found}
+
+
+def stop_children() -> None:
+    """End what is at work in this process: its batches come back at once, and so do new ones until `close_children`."""
+    _stopping.set()
+    for child in list(_at_work):
+        child.stop()
 
 
 @atexit.register
 def close_children() -> None:
     """End the idle children of this process; one that is at work ends when its connection closes with this process."""
+    _stopping.clear()
     for idle in _idle.values():
-        while not idle.empty():
-            idle.get_nowait().close()
+        while (child := _free_child(idle)) is not None:
+            child.close()
