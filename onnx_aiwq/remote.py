@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_FETCH_BYTES = 512  # holds the header of a tensor: name, type and dims
 LEAST_FETCH_BYTES = 64
+NEAR_BYTES = 4096  # to a place so little further on one goes on: what lies between is mostly read later, or small
 _MARGIN_BYTES = 16  # the next header may have a longer name
 _REMEMBERED_PLACES = 32
 LARGEST_FETCH_BYTES = 256 * 1024  # the most that a fetch can overshoot into weights
@@ -79,10 +80,11 @@ class RangeView:
         end = self._starts[index] + len(self._blocks[index]) if index >= 0 else -1
         if position < end:
             return index
-        goes_on = position == end
+        goes_on = index >= 0 and position - end <= NEAR_BYTES
         step = min(self._steps[index] * _GROWTH, LARGEST_FETCH_BYTES) if goes_on else self._first_fetch(position)
+        start = end if goes_on else position
         following = self._starts[index + 1] if index + 1 < len(self._starts) else self._size
-        data = self._fetch(position, min(position + max(step, wanted), following))
+        data = self._fetch(start, min(max(start + step, position + wanted), following))
         if goes_on:
             self._blocks[index] += data
             self._steps[index] = step

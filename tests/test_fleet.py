@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 import onnx_aiwq as aiwq
 from byte_servers import serving
-from fleets import matmul, rows
+from fleets import LIMITS, PROCESS_TIMEOUT_S, custom, matmul, poison, rows, settings
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.fleet.cluster import Cluster
 from onnx_aiwq.fleet.driver import FleetRun, run_fleet
@@ -31,48 +31,6 @@ from onnx_aiwq.hardware_profile import HardwareProfile
 from onnx_aiwq.profiles import load_profile
 from onnx_aiwq.runs import RunOptions
 
-LIMITS = Limits(timeout_s=4.0, max_memory_bytes=600_000_000)
-POISON = """
-import os, signal, time
-from onnx_aiwq import Counts, rule
-
-@rule("Hang", domain="poison", family="activation")
-def hang(op):
-    "A rule that never ends."
-    while True:
-        time.sleep(1)
-
-@rule("Crash", domain="poison", family="activation")
-def crash(op):
-    "A rule that takes its process down."
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-@rule("Grow", domain="poison", family="activation")
-def grow(op):
-    "A rule that takes memory without end."
-    held = []
-    while True:
-        held.append(bytearray(b"x") * 10_000_000)
-
-@rule("Break", domain="poison", family="activation")
-def broken(op):
-    "A rule with a mistake."
-    raise RuntimeError("a mistake")
-"""
-
-
-def custom(path: Path, op_type: str, domain: str) -> None:
-    """A model of one operator of another domain."""
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
-    graph = helper.make_graph([helper.make_node(op_type, ["x"], ["y"], domain=domain)], "g", [x], [y])
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets), path)
-
-
-def settings(*hardware: str, **options: Any) -> Settings:
-    profiles = tuple(load_profile(name) for name in hardware or ("reference-cpu",))
-    return Settings(RunOptions(**options).for_several(), profiles)
-
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -80,13 +38,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     import distributed
 
     folder = tmp_path_factory.mktemp("poison")
-    (folder / "poison_rules.py").write_text(POISON)
-    package = folder / "poison-1.0.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: poison\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[onnx_aiwq.rules]\npoison = poison_rules\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
+        poison(folder, patch)
         with distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
         ) as cluster:
@@ -301,15 +254,25 @@ def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
         "print(child._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, settings().message()], capture_output=True, text=True, timeout=300
-    )
+    line = [sys.executable, "-c", code, settings().message()]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=PROCESS_TIMEOUT_S)
     pid = int(done.stdout)
     for _ in range(100):
         if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1]:
             return
         time.sleep(0.05)
     pytest.fail(f"process {pid} outlives its parent")
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill a process that takes longer, so that who reads its output gets an end and not a hang."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @pytest.mark.parametrize("what", ["a stop of all", "the alarm of the child"])
@@ -329,9 +292,12 @@ def test_time_that_was_spent_stopped_is_not_the_models(tmp_path: Path, what: str
         "print(json.dumps(work.analyse_batch([job], sys.argv[1], Limits(timeout_s=2.0))))\n"
     )
     line = [sys.executable, "-c", code, settings().message(), str(tmp_path / "m.onnx")]
-    with subprocess.Popen(
-        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
-    ) as process:
+    with (
+        subprocess.Popen(
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
+        ) as process,
+        ended_after(PROCESS_TIMEOUT_S, process),
+    ):
         assert process.stdin and process.stdout
         child = int(process.stdout.readline())
         if what == "the alarm of the child":
@@ -398,7 +364,8 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path, name: str) -> Non
         path.parent.mkdir()
     else:
         FleetWriter(tmp_path / "out").close()
-    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=300).returncode == 9
+    line = [sys.executable, "-c", program, str(path)]
+    assert subprocess.run(line, check=False, timeout=PROCESS_TIMEOUT_S).returncode == 9
     assert len(list(path.parent.glob(".*.aiwq-part"))) == 1
     FleetWriter(tmp_path / "out").close()
     assert not list((tmp_path / "out").rglob("*.aiwq-part"))

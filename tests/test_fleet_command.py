@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
-from fleets import matmul, rows
+from fleets import PROCESS_TIMEOUT_S, matmul, rows
 from onnx_aiwq.fleet.store import FleetWriter
 
 
@@ -27,7 +27,7 @@ def command(*arguments: str, folder: Path, **options: Any) -> subprocess.Complet
         capture_output=True,
         text=True,
         cwd=folder,
-        timeout=300,
+        timeout=PROCESS_TIMEOUT_S,
         **options,
     )
 
@@ -49,12 +49,14 @@ def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None
             line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
         )
         parts = len(list((tmp_path / "killed").rglob("*.parquet")))
+        until = time.monotonic() + PROCESS_TIMEOUT_S
         while process.poll() is None and len(list((tmp_path / "killed").rglob("*.parquet"))) < parts + 3:
+            assert time.monotonic() < until
             time.sleep(0.02)
         time.sleep(randomly.random() / 5)
         # A terminal sends Ctrl-C to the whole group of processes, a kill goes to one.
         os.killpg(process.pid, name) if name is signal.SIGINT else process.send_signal(name)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=PROCESS_TIMEOUT_S)
         assert b"Traceback" not in told
         if name is signal.SIGINT and process.returncode != 0:  # 0 where it was just about to end
             assert process.returncode == 2
@@ -62,7 +64,7 @@ def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None
         for file in (tmp_path / "killed").rglob("*.parquet"):
             pyarrow.parquet.read_table(file, partitioning=None)
     assert 0 < len(rows(tmp_path / "killed")) <= 480
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=PROCESS_TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     for dataset in ("results", "errors"):
         assert rows(tmp_path / "killed", dataset) == rows(tmp_path / "calm", dataset)
@@ -112,7 +114,7 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            timeout=300,
+            timeout=PROCESS_TIMEOUT_S,
         )
         assert done.returncode == 2
         assert "pip install 'onnx-aiwq[fleet]'" in done.stderr
@@ -122,7 +124,8 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
 def test_the_command_does_not_import_the_extra() -> None:
     heavy = ("dask", "distributed", "pyarrow", "fsspec")
     code = f"import sys, onnx_aiwq.cli; print([module for module in {heavy} if module in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=PROCESS_TIMEOUT_S)
     assert done.stdout.strip() == "[]"
 
 
