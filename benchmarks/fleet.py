@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -30,6 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 AIWQ = [sys.executable, "-c", "from onnx_aiwq.cli import main; main()"]
 KILLS = 10
 ROUNDS = 3
+HEAVY_MODELS = [
+    (1, 22_370, "raw_data"),
+    (500, 1000, "raw_data"),
+    (500, 1000, "float_data"),
+    (500, 1000, "constant"),
+    (5000, 317, "raw_data"),
+]
 THROUGHPUT_MODELS = 4800  # fewer than one child takes before it is replaced
 SAMPLE_EVERY_S = 1.0
 
@@ -216,23 +224,31 @@ def remote(work: Path, models: int | None) -> dict[str, Any]:
 
     work.mkdir(parents=True)
     found = {}
-    for name, layers, width in (("500 layers of 4 MB", 500, 1000), ("5000 layers of 0.4 MB", 5000, 316)):
+    for layers, width, place in HEAVY_MODELS:
         path = work / "heavy.onnx"
-        macs = write_heavy_model(path, layers, width)
+        macs = write_heavy_model(path, layers, width, place)
         with serving(work) as (address, traffic):
-            began = time.monotonic()
-            done = subprocess.run(
-                [*AIWQ, "analyze", f"{address}/heavy.onnx", "--format", "json"], check=True, capture_output=True
-            )
-        found[name] = {
+            url, began = f"{address}/heavy.onnx", time.monotonic()
+            report = subprocess.run([*AIWQ, "analyze", url, "--format", "json"], check=True, capture_output=True)
+            analyzed = (time.monotonic() - began, len(traffic.requests), traffic.all_bytes)
+            subprocess.run([*AIWQ, "fleet", url, "--output", str(work / "out")], check=True, capture_output=True)
+        found[f"{layers} of {width} x {width} in {place}"] = {
             "file_bytes": path.stat().st_size,
-            "sent_bytes": traffic.all_bytes,
-            "requests": len(traffic.requests),
-            "seconds": time.monotonic() - began,
-            "macs_right": json.loads(done.stdout)["totals"]["macs"] == macs,
+            **dict(zip(("seconds", "requests", "sent_bytes"), analyzed, strict=True)),
+            "sent_bytes_to_a_fleet": traffic.all_bytes - analyzed[2],
+            "macs_right": json.loads(report.stdout)["totals"]["macs"] == macs,
+            "macs_right_in_a_fleet": _column(work / "out", "macs") == [macs],
         }
         path.unlink()
+        shutil.rmtree(work / "out")
     return found
+
+
+def _column(folder: Path, name: str) -> list[Any]:
+    import pyarrow.dataset
+
+    table = pyarrow.dataset.dataset(folder / "results", format="parquet", partitioning="hive").to_table([name])
+    return list(table.column(name).to_pylist())
 
 
 MEASUREMENTS: dict[str, Callable[[Path, int | None], dict[str, Any]]] = {
