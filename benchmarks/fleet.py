@@ -164,15 +164,15 @@ def _resident(pid: int) -> tuple[int, int]:
 
 def kills(work: Path, models: int | None) -> dict[str, Any]:
     """A run that is killed ten times at random moments and taken up again, against an undisturbed one."""
-    count = write_corpus(work / "corpus", models or 6000)
+    count = write_corpus(work / "corpus", models or 10_000)
     sources = work / "corpus"
     (sources / "truncated.onnx").write_bytes(next((sources / "00").glob("*conv*.onnx")).read_bytes()[:-7])
     calm = timed(fleet(sources, work / "calm", 2))
     randomly = random.Random(7)
     moments = []
     for index in range(KILLS):
-        # Most of the time past the start and what is written last, and early enough that something is left to kill.
-        wait = randomly.uniform(0.1, 0.4) * max(calm["seconds"], 15.0)
+        # Mostly past the start, and early enough that something is left to kill.
+        wait = randomly.uniform(0.1, 0.3) * calm["seconds"]
         process = subprocess.Popen(
             fleet(sources, work / "killed", 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -264,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measurements", nargs="+", choices=MEASUREMENTS)
     parser.add_argument(
-        "--models", type=int, help="unless given 4,800 for throughput, 20,000 for memory, 6,000 for kills"
+        "--models", type=int, help="unless given 4,800 for throughput, 20,000 for memory, 10,000 for kills"
     )
     parser.add_argument("--workdir", type=Path, help="folder for models and results; a temporary one unless given")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")

@@ -40,10 +40,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("poison")
     with pytest.MonkeyPatch.context() as patch:
         poison(folder, patch)
-        with distributed.LocalCluster(
+        cluster = distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
-        ) as cluster:
+        )
+        try:
             yield cluster.scheduler_address
+        finally:
+            cluster.close(timeout=PROCESS_TIMEOUT_S)  # without one, a cluster that does not close hangs all tests
 
 
 Run = Callable[..., FleetRun]

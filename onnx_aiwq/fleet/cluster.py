@@ -32,6 +32,7 @@ LARGEST_BATCH_MODELS = 256
 BATCH_AIM_S = 0.4  # of work, beside which the price of a batch is nothing
 BATCHES_PER_THREAD = 3  # under way or waiting at a worker, so that none runs dry
 _WAIT_FOR_WORKERS_S = 60
+_END_TIMEOUT_S = 30
 _ASK_FOR_WORKERS_EVERY_S = 5.0
 # Statistics of what workers do are nobody's here, and cost a share of the time.
 _QUIET = {
@@ -91,19 +92,25 @@ def _local(workers: int, distributed: Any) -> Iterator[Any]:
         stack.enter_context(need("dask").config.set(_QUIET))
         stack.callback(close_children)
         with _interrupts_deferred():
-            local = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=1,
-                    threads_per_worker=workers,
-                    processes=False,
-                    memory_limit=0,  # models have limits of their own, in processes of their own
-                    dashboard_address="127.0.0.1:0",  # None would serve on every interface
-                    silence_logs=logging.CRITICAL,
-                )
+            local = distributed.LocalCluster(
+                n_workers=1,
+                threads_per_worker=workers,
+                processes=False,
+                memory_limit=0,  # models have limits of their own, in processes of their own
+                dashboard_address="127.0.0.1:0",  # None would serve on every interface
+                silence_logs=logging.CRITICAL,
             )
-            client = stack.enter_context(distributed.Client(local))
+            stack.callback(_close, local, distributed.TimeoutError)
+            client = distributed.Client(local)
+            stack.callback(_close, client, distributed.TimeoutError)
         stack.callback(stop_children)  # or an interrupted run would wait for the models at work
         yield client
+
+
+def _close(part: Any, late: type[Exception]) -> None:
+    """Close a client or a cluster; one that does not come to its end ends with this process, which has its rows."""
+    with contextlib.suppress(late):
+        part.close(timeout=_END_TIMEOUT_S)
 
 
 @contextlib.contextmanager
