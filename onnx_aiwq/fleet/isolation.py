@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, BinaryIO, cast
 
@@ -77,12 +77,13 @@ class _Answers:
 class Child:
     """One process and the conversation with it; not for several threads at once, but for `stop`."""
 
-    def __init__(self, settings: str, limits: Limits) -> None:
+    def __init__(self, settings: str, limits: Limits, wanted: Callable[[], bool] = lambda: True) -> None:
         """Start a process.
 
         Args:
             settings: `Settings.message()`.
             limits: per model.
+            wanted: whether to go on waiting for its start.
 
         Raises:
             AiwqError: if the process does not start.
@@ -103,18 +104,18 @@ class Child:
                 env=child_environment(),
             )
         self._send({"settings": settings, "timeout_s": limits.timeout_s, "max_memory_bytes": limits.max_memory_bytes})
-        if not self._is_ready():
+        if not self._is_ready(wanted):
             self._process.kill()
             self.close()
             raise AiwqError(
                 "the process that analyses models does not start; raise --max-memory, or set AIWQ_DEBUG=1 to see why"
             )
 
-    def _is_ready(self) -> bool:
+    def _is_ready(self, wanted: Callable[[], bool]) -> bool:
         clock = _Clock(_START_TIMEOUT_S)
         try:
             while not self._connection.poll(_LOOK_EVERY_S):
-                if clock.is_over():
+                if clock.is_over() or not wanted():
                     return False
             return self._connection.recv_bytes() == b"ready"
         except (EOFError, ConnectionError):

@@ -95,7 +95,7 @@ def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> Answer:
     outcomes: list[Outcome] = []
     name = hashlib.sha256(f"{settings}{limits}".encode()).hexdigest()
     idle = _idle.setdefault(name, queue.SimpleQueue())
-    child = _free_child(idle) or Child(settings, limits)
+    child = _free_child(idle) or Child(settings, limits, _goes_on)
     _at_work.add(child)
     began = time.monotonic()  # a batch that starts a child says nothing of how long models take
     until = began + BATCH_SECONDS
@@ -103,7 +103,7 @@ def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> Answer:
         if not child.usable:
             _at_work.discard(child)
             child.close()
-            child = Child(settings, limits)
+            child = Child(settings, limits, _goes_on)
             _at_work.add(child)
             continue
         left = jobs[len(outcomes) :]
@@ -113,6 +113,10 @@ def analyse_batch(jobs: list[Job], settings: str, limits: Limits) -> Answer:
     _at_work.discard(child)
     idle.put(child)
     return Answer(outcomes, jobs[len(outcomes) :], time.monotonic() - began)
+
+
+def _goes_on() -> bool:
+    return not _stopping.is_set()
 
 
 def _free_child(idle: queue.SimpleQueue[Child]) -> Child | None:
