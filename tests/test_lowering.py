@@ -177,6 +177,38 @@ def image_patterns() -> dict[str, list[NodeProto]]:
     for mode, where in (("nearest", "asymmetric"), ("nearest", "half_pixel"), ("linear", "half_pixel")):
         resize = {"mode": mode, "coordinate_transformation_mode": where, "nearest_mode": "floor"}
         found[f"resize {mode} {where}"] = [CONV, node("Resize", ["c", "", "double"], ["y"], **resize)]
+    return found | hard_swish_patterns()
+
+
+HARD_SWISH = node("HardSwish", ["c"], ["t"])
+LAST = node("Conv", ["t", "U"], ["y"], pads=[1] * 4)
+
+
+def hard_swish_patterns() -> dict[str, list[NodeProto]]:
+    """A convolution takes on HardSwish, or its parts, only where nothing else reads them."""
+    found = {
+        "conv hard swish conv": [CONV, HARD_SWISH, LAST],
+        "conv hard swish pool": [CONV, HARD_SWISH, node("GlobalAveragePool", ["t"], ["y"])],
+        "conv hard swish plain": [CONV, HARD_SWISH, node("Erf", ["t"], ["y"])],
+        "conv hard swish and itself": [CONV, HARD_SWISH, node("Add", ["t", "c"], ["y"])],
+        "conv sum hard swish conv": [CONV, OTHER, SUM, node("HardSwish", ["s"], ["t"]), LAST],
+        "conv relu hard swish conv": [CONV, node("Relu", ["c"], ["r"]), node("HardSwish", ["r"], ["t"]), LAST],
+        "pool hard swish conv": [POOL, HARD_SWISH, LAST],
+        "hard swish around squeeze": [
+            CONV,
+            HARD_SWISH,
+            node("GlobalAveragePool", ["t"], ["g"]),
+            node("Conv", ["g", "V"], ["v"]),
+            node("HardSigmoid", ["v"], ["w"], alpha=1 / 6),
+            node("Mul", ["t", "w"], ["y"]),
+        ],
+    }
+    for alpha, beta in ((1 / 6, 0.5), (0.166667, 0.5), (0.16667, 0.5), (0.2, 0.5), (1 / 6, 0.4)):
+        gate = node("HardSigmoid", ["c"], ["h"], alpha=alpha, beta=beta)
+        found[f"gate {alpha:.7f} {beta} first"] = [CONV, gate, node("Mul", ["h", "c"], ["t"]), LAST]
+        found[f"gate {alpha:.7f} {beta} last"] = [CONV, gate, node("Mul", ["c", "h"], ["t"]), LAST]
+    gate = node("HardSigmoid", ["c"], ["h"], alpha=1 / 6)
+    found["gate read twice"] = [CONV, gate, node("Mul", ["c", "h"], ["m"]), node("Add", ["m", "h"], ["t"]), LAST]
     return found
 
 
