@@ -112,6 +112,34 @@ def test_kinds_by_hand(made: Operator, kind: str, dtype: str) -> None:
     assert (describe(made).kind, describe(made).dtype) == (kind, dtype)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes", "kind", "like"),
+    [
+        ((8, 16), [1], "reducemean-last", "reducemean-last"),
+        ((8, 16), [0], "reducemean-inner", "reducemean-inner"),
+        ((2, 8, 16), [1], "reducemean-inner", "reducemean-inner"),
+        ((2, 3, 8, 16), [2], "reducemean-inner", "reducemean-inner"),
+        # What precedes the first axis that is treated otherwise is one: there is nothing to share out.
+        ((1, 8, 16), [1], "reducemean-slow", "reducemean-inner"),
+        ((1, 28, 28, 72), [1, 2], "reducemean-slow", "reducemean-inner"),
+        ((1, 1, 153, 512), [2], "reducemean-slow", "reducemean-inner"),
+        ((1, 512), [0], "reducemean-slow", "reducemean-inner"),
+    ],
+)
+def test_reductions_by_hand(shape: tuple[int, ...], axes: list[int], kind: str, like: str) -> None:
+    result = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    found = describe(operator("ReduceMean", [shape, np.asarray(axes)], [result]))
+    assert (found.kind, found.like) == (kind, like)
+
+
+def test_a_profile_that_knows_no_such_distinction_has_the_kind_that_it_was_made_in() -> None:
+    made = operator("ReduceMean", [(1, 8, 16), np.asarray([1])], [(1, 1, 16)])
+    model = time_model(kernels=(model_of("reducemean-inner", "float32", 3e-6), model_of("reduction", "float32", 1e-6)))
+    (time,) = predict(model, [Work(made, 0, 0)])
+    assert time is not None
+    assert (time.seconds, time.exact) == (pytest.approx(3e-6), True)
+
+
 def test_bytes_count_each_tensor_once() -> None:
     x, w = Tensor("x", DType.FLOAT, (4,)), Tensor("w", DType.INT8, (8,), None, True)
     made = Operator("n", "Any", "", 1, (x, x, w, None), (Tensor("y", DType.FLOAT16, (3,)),), {})

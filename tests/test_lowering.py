@@ -304,6 +304,26 @@ def test_token_patterns(name: str, tmp_path: Path) -> None:
     check_levels(small_model([NEGATED, *TOKEN_PATTERNS[name]], {"x": (2, 8, 16)}, ["y"], TOKENS), tmp_path)
 
 
+@same_optimiser
+@pytest.mark.parametrize("opset", [17, 20])
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [(1, 2), (3,), (-1,), (0,)])
+def test_a_transposition_passes_a_reduction(axes: tuple[int, ...], keepdims: int, opset: int, tmp_path: Path) -> None:
+    """It then moves less; in quantised networks with squeeze and excitation it meets another one and goes."""
+    nodes = [NEGATED, node("Transpose", ["n"], ["t"], perm=[0, 2, 3, 1])]
+    if opset < 18:
+        reduction = node("ReduceMean", ["t"], ["r"], axes=axes, keepdims=keepdims)
+    else:
+        reduction = node("ReduceMean", ["t", "axes"], ["r"], keepdims=keepdims)
+    last = node("Neg", ["r"], ["y"])
+    model = small_model([*nodes, reduction, last], {"x": (2, 16, 8, 6)}, ["y"], {"axes": np.array(axes)}, opset)
+    check_levels(model, tmp_path)
+    if keepdims:
+        back = node("Transpose", ["r"], ["y"], perm=[0, 3, 1, 2])
+        model = small_model([*nodes, reduction, back], {"x": (2, 16, 8, 6)}, ["y"], {"axes": np.array(axes)}, opset)
+        check_levels(model, tmp_path)
+
+
 def test_gelu_has_an_operator_of_its_own_since_opset_20(tmp_path: Path) -> None:
     model = small_model([NEGATED, *TOKEN_PATTERNS["gelu, x first"]], {"x": (2, 8, 16)}, ["y"], TOKENS, opset=20)
     lowered = check(load(model), optimised(model, "basic", tmp_path, {}), "basic")

@@ -6,11 +6,13 @@ neighbours on a shared host) slows both, and seconds at the reference's usual sp
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,11 +52,46 @@ class Runtime:
 def sessions_of(runtime: Runtime) -> int:
     """How many sessions of a model to time; the fastest counts.
 
-    With one thread, all are alike. With several, the system may keep two threads of a session on one core for as long
-    as it lives, the other core idle: on two virtual cores that befell every fifth session or so, which then was as slow
-    as one thread. A service that runs for long is not measured by that.
+    With one thread, all are alike. With several, a session may have begun while another process held a processor of
+    its own, and its pool of threads is then out of step for as long as it lives.
     """
     return 1 if runtime.threads == 1 else _SESSIONS
+
+
+def thread_affinities(threads: int) -> str:
+    """A processor of its own for every thread of a session but the calling one, as onnxruntime's option writes it.
+
+    onnxruntime does so by itself where it chooses the number of threads; told a number, it leaves them to the system,
+    which on two virtual cores kept both on one of them for as long as every fifth session or so lived.
+
+    Returns:
+        Numbers of processors, counted from 1, a semicolon between threads; "" for one thread, and where there are not
+        as many processors, or the system does not say which there are.
+    """
+    return ";".join(str(number + 1) for number in _processors(threads)[1:])
+
+
+def _processors(threads: int) -> list[int]:
+    """One for each of several threads; none where that cannot be."""
+    if threads < 2 or not hasattr(os, "sched_getaffinity"):
+        return []
+    usable = sorted(os.sched_getaffinity(0))
+    return usable[:threads] if len(usable) >= threads else []
+
+
+@contextlib.contextmanager
+def _on_first_processor(threads: int) -> Iterator[None]:
+    """Keep the calling thread, which computes with those of the session, on the processor that they leave to it."""
+    processors = _processors(threads)
+    if not processors:
+        yield
+        return
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors[:1])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usable)
 
 
 def open_session(
@@ -70,6 +107,9 @@ def open_session(
     options.inter_op_num_threads = 1
     options.graph_optimization_level = LEVELS[runtime.level]
     options.log_severity_level = 4
+    affinities = thread_affinities(runtime.threads)
+    if affinities:
+        options.add_session_config_entry("session.intra_op_thread_affinities", affinities)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     if profile is not None:
@@ -145,7 +185,25 @@ def time_runs(
     Between runs of several threads the reference would let the pool of threads fall asleep, and every run would begin
     with waking it, as none does in service: there it runs between batches, and the first run of a batch is not taken.
     """
-    several = session.get_session_options().intra_op_num_threads > 1
+    threads = session.get_session_options().intra_op_num_threads
+    with _on_first_processor(threads):
+        samples, references = _run_in_turn(session, feeds, reference, threads > 1, least, most, budget_s)
+    quarters = statistics.quantiles(samples, n=4)
+    middle = statistics.median(samples)
+    spread = (quarters[2] - quarters[0]) / middle
+    return Timing(middle, statistics.median(references), spread, len(samples), tuple(samples))
+
+
+def _run_in_turn(
+    session: ort.InferenceSession,
+    feeds: Feeds,
+    reference: Reference,
+    several: bool,
+    least: int,
+    most: int,
+    budget_s: float,
+) -> tuple[list[float], list[float]]:
+    """Seconds of the runs of a model, and of the reference kernel in between."""
     for _ in range(2):
         session.run(None, dict(feeds))
     samples: list[float] = []
@@ -159,18 +217,16 @@ def time_runs(
             session.run(None, dict(feeds))
             samples.append(time.perf_counter() - start)
         references.append(reference.seconds())
-    quarters = statistics.quantiles(samples, n=4)
-    middle = statistics.median(samples)
-    spread = (quarters[2] - quarters[0]) / middle
-    return Timing(middle, statistics.median(references), spread, len(samples), tuple(samples))
+    return samples, references
 
 
 def node_seconds(
     model: bytes | Path, runtime: Runtime, feeds: Feeds, reference: Reference, *, runs: int, budget_s: float = 0.6
 ) -> tuple[dict[str, float], Timing]:
-    """Median seconds of every node by name, as onnxruntime's profiler has them, and the timing of the runs.
+    """Seconds of every node by name, as onnxruntime's profiler has them, and the timing of the runs.
 
-    Node names must be unique. The profiler adds its own cost to each node (`profiler_bias`).
+    A node's are the mean of the middle half of its runs. Node names must be unique. The profiler adds its own cost to
+    each node (`profiler_bias`).
     """
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(model, runtime, profile=Path(folder) / "profile")
@@ -181,7 +237,16 @@ def node_seconds(
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith(_KERNEL_EVENT):
             taken.setdefault(name.removesuffix(_KERNEL_EVENT), []).append(event["dur"] * 1e-6)
-    return {name: statistics.median(times[2:] or times) for name, times in taken.items()}, timing
+    return {name: middle_mean(times[2:] or times) for name, times in taken.items()}, timing
+
+
+def middle_mean(times: Sequence[float]) -> float:
+    """Mean without the lowest and the highest quarter: as robust as a median, and finer.
+
+    The profiler writes whole microseconds, so that the median of a small kernel is one of few numbers.
+    """
+    cut = len(times) // 4
+    return statistics.fmean(sorted(times)[cut : len(times) - cut])
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Sample:
     Attributes:
         composite: which network, for leaving whole ones out.
         node: its name there; "" for the network as a whole.
-        seconds: median of its runs, the profiler's own cost taken off.
+        seconds: middle of its runs, the profiler's own cost taken off.
         reference_s: median of the reference kernel at that time.
         operator: what ran, or None for the network as a whole.
     """

@@ -35,12 +35,16 @@ class Kernel:
         group: the wider class that a kind falls back on where a profile has not met it.
         dtype: label of the type that decides the speed: of the first input that has one.
         features: what the efficiency varies with, mostly log2 of sizes; always as many for one kind.
+        later: more of them, which profiles made before do not know: in the order in which they were thought of.
+        like: the kind, of the same features, that it was a part of in profiles that are older than the distinction.
     """
 
     kind: str
     group: str
     dtype: str
     features: tuple[float, ...]
+    like: str = ""
+    later: tuple[float, ...] = ()
 
 
 def describe(operator: Operator) -> Kernel:
@@ -48,7 +52,8 @@ def describe(operator: Operator) -> Kernel:
     for describer in _DESCRIBERS:
         described = describer(operator)
         if described is not None:
-            return Kernel(described.kind, described.group, dtype_label(operator), described.features)
+            kind, group, features, like, later = described
+            return Kernel(kind, group, dtype_label(operator), features, like, later)
     inputs = total_size(operator.inputs)
     outputs = total_size(operator.outputs)
     kind = f"{operator.domain}.{operator.op_type}".lstrip(".")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from onnx_aiwq.errors import ProfileError
 from onnx_aiwq.kernels import Kernel, bytes_moved, describe, is_known
 from onnx_aiwq.vocabulary import Operator
 
@@ -134,10 +135,11 @@ class TimeModel(_Frozen):
     kernels: Annotated[tuple[KernelModel, ...], Field(min_length=1)]
 
     def find(self, kernel: Kernel) -> KernelModel | None:
-        """The model of a kernel: its kind and type, its kind, its group, any."""
+        """The model of a kernel: its kind and type, its kind, the kind that it was once part of, its group, any."""
         for key in (
             (kernel.kind, kernel.dtype),
             (kernel.kind, "*"),
+            (kernel.like, kernel.dtype),
             (kernel.group, kernel.dtype),
             (kernel.group, "*"),
             ("*", "*"),
@@ -228,7 +230,7 @@ def _described(work: Work) -> tuple[Kernel, Features] | None:
 def _time(entry: KernelModel, work: Work, kernel: Kernel, factor: float) -> KernelTime:
     compute_s, data_s, call_s = line_parts(entry.line, work)
     total = max(compute_s + data_s + call_s, LEAST_SECONDS)
-    exact = (entry.kind, entry.dtype) == (kernel.kind, kernel.dtype)
+    exact = entry.kind in (kernel.kind, kernel.like) and entry.dtype == kernel.dtype
     return KernelTime(
         total * factor, compute_s / total, data_s / total, (entry.kind, entry.dtype), exact, entry.log_error
     )
@@ -242,9 +244,9 @@ def line_parts(line: Line, work: Work) -> tuple[float, float, float]:
 
 
 def features_of(kernel: Kernel, work: Work) -> Features:
-    """What f sees: the kernel's own features, the bytes, the transistor operations and the network's size, as log2."""
+    """What f sees: the kernel's features, bytes, transistor operations and the network's size as log2, later features."""
     sizes = (*work.moved, work.transistors, work.network_bytes)
-    return (*kernel.features, *(math.log2(1 + size) for size in sizes))
+    return (*kernel.features, *(math.log2(1 + size) for size in sizes), *kernel.later)
 
 
 def _factors(entry: KernelModel, features: Sequence[Features]) -> list[float]:
@@ -253,6 +255,13 @@ def _factors(entry: KernelModel, features: Sequence[Features]) -> list[float]:
         return [1.0] * len(features)
     import numpy as np
 
+    known = len(entry.efficiency.centre)  # of a profile that is older than the last features, those that it knows
+    if features and len(features[0]) < known:
+        raise ProfileError(
+            f"the profile describes {entry.kind!r} by {known} features, this release by {len(features[0])}: a later "
+            "release made it; update onnx_aiwq, or run `aiwq calibrate`"
+        )
+    features = [each[:known] for each in features]
     parts = (features[start : start + _AT_ONCE] for start in range(0, len(features), _AT_ONCE))
     return [float(factor) for part in parts for factor in np.exp(efficiency_logs(entry.efficiency, np.asarray(part)))]
 
