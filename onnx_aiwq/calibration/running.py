@@ -226,7 +226,7 @@ def node_seconds(
     """Seconds of every node by name, as onnxruntime's profiler has them, and the timing of the runs.
 
     A node's are the mean of the middle half of its runs. Node names must be unique. The profiler adds its own cost to
-    each node (`profiler_bias`).
+    each node (`profiler_bias`). Nodes come in the order in which they ran.
     """
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(model, runtime, profile=Path(folder) / "profile")

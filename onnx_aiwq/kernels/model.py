@@ -162,12 +162,14 @@ class Work:
         transistors: its transistor operations in one call.
         network_bytes: of all constants of the network that it runs in: what decides whether its own are still in the
             cache when it runs again.
+        since_bytes: moved since its largest run-time input was made (`onnx_aiwq.kernels.bytes_since`).
         moved: bytes of its run-time inputs, constants and outputs.
     """
 
     operator: Operator
     transistors: int
     network_bytes: int
+    since_bytes: int = 0
     moved: tuple[int, int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -244,8 +246,8 @@ def line_parts(line: Line, work: Work) -> tuple[float, float, float]:
 
 
 def features_of(kernel: Kernel, work: Work) -> Features:
-    """What f sees: the kernel's features, bytes, transistor operations and the network's size as log2, later features."""
-    sizes = (*work.moved, work.transistors, work.network_bytes)
+    """What f sees: the kernel's features; its bytes and transistor operations, the network's, those since as log2."""
+    sizes = (*work.moved, work.transistors, work.network_bytes, work.since_bytes)
     return (*kernel.features, *(math.log2(1 + size) for size in sizes), *kernel.later)
 
 

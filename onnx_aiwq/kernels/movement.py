@@ -55,8 +55,7 @@ def _transposition(operator: Operator) -> Description:
     across = sizes[-1] if sizes else 1
     down = sizes[axes[-1]] if axes else 1
     features = (log2(math.prod(x)), log2(run), log2(across), log2(down))
-    later = (aliasing(across), aliasing(down))
-    return Description(f"transpose-{form}", "movement", features, later=later)
+    return Description(f"transpose-{form}", "movement", features)
 
 
 def _merged(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[list[int], list[int]]:

@@ -11,7 +11,8 @@ import pytest
 from onnx import helper
 
 from deployed import small_model
-from onnx_aiwq.calibration.running import Runtime, middle_mean, open_session, thread_affinities, time_runs
+from onnx_aiwq.calibration.running import Runtime, Timing, middle_mean, open_session, thread_affinities, time_runs
+from onnx_aiwq.calibration.sampling import agreed
 
 TASKS = Path("/proc/self/task")
 
@@ -71,3 +72,13 @@ def test_the_second_thread_of_a_session_stays_on_its_processor() -> None:
 )
 def test_the_middle_half_counts(times: list[float], expected: float) -> None:
     assert middle_mean(times) == pytest.approx(expected)
+
+
+def test_what_two_sessions_agree_on() -> None:
+    """The second ran while the reference kernel took twice as long; its numbers are halved."""
+    first, second = (Timing(1.0, reference_s, 0.0, 8, ()) for reference_s in (1e-3, 2e-3))
+    times, timing = agreed(
+        [({"near": 10e-6, "far": 90e-6, "tiny": 1e-6}, first), ({"near": 22e-6, "far": 40e-6, "tiny": 4e-6}, second)]
+    )
+    assert times == pytest.approx({"near": 10.5e-6, "far": 20e-6, "tiny": 1.5e-6})
+    assert timing is first

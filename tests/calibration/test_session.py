@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -111,6 +112,12 @@ def test_rows_come_back(tmp_path: Path) -> None:
         assert row.seconds == pytest.approx(given.seconds, rel=1e-3)
         assert (row.operator is None) == (given.operator is None)
     assert stored.finished(path) == {"composite-0", "composite-1"}
+
+
+def test_how_long_ago_an_input_was_made_comes_back_where_it_is_known(tmp_path: Path) -> None:
+    path, one = tmp_path / "samples.csv", take(0)[0]
+    append_samples(path, [replace(one, since_bytes=12_345), one])
+    assert [row.since_bytes for row in read_samples(path)] == [12_345, None]
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.97, 0.999])
