@@ -6,13 +6,12 @@ neighbours on a shared host) slows both, and seconds at the reference's usual sp
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +36,8 @@ _REFERENCE_SIZE = 512
 _KERNEL_EVENT = "_kernel_time"
 _BATCH = 4  # runs of several threads between two of the reference
 _LEAST = 5  # runs of a slow model
+_WAIT_S, _PAUSE_S, _TRIES = 3.0, 0.2, 3  # for processors that another process holds: at most, between tries, runs
+_FREE = 1.15  # how much slower than at best a product on all threads is while nothing else runs
 _SESSIONS = 3  # of several threads, of which the fastest counts
 
 
@@ -52,52 +53,23 @@ class Runtime:
 def sessions_of(runtime: Runtime) -> int:
     """How many sessions of a model to time; the fastest counts.
 
-    With one thread, all are alike. With several, a session may have begun while another process held a processor of
-    its own, and its pool of threads is then out of step for as long as it lives.
+    With one thread, all are alike. With several, a session may be as slow as one thread for as long as it lives. A
+    service that runs for long is not measured by that.
     """
     return 1 if runtime.threads == 1 else _SESSIONS
 
 
-def thread_affinities(threads: int) -> str:
-    """A processor of its own for every thread of a session but the calling one, as onnxruntime's option writes it.
-
-    onnxruntime does so by itself where it chooses the number of threads; told a number, it leaves them to the system,
-    which on two virtual cores kept both on one of them for as long as every fifth session or so lived.
-
-    Returns:
-        Numbers of processors, counted from 1, a semicolon between threads; "" for one thread, and where there are not
-        as many processors, or the system does not say which there are.
-    """
-    return ";".join(str(number + 1) for number in _processors(threads)[1:])
-
-
-def _processors(threads: int) -> list[int]:
-    """One for each of several threads; none where that cannot be."""
-    if threads < 2 or not hasattr(os, "sched_getaffinity"):
-        return []
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[:threads] if len(usable) >= threads else []
-
-
-@contextlib.contextmanager
-def _on_first_processor(threads: int) -> Iterator[None]:
-    """Keep the calling thread, which computes with those of the session, on the processor that they leave to it."""
-    processors = _processors(threads)
-    if not processors:
-        yield
-        return
-    usable = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, processors[:1])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, usable)
-
-
 def open_session(
-    model: bytes | Path, runtime: Runtime, *, optimized: Path | None = None, profile: Path | None = None
+    model: bytes | Path,
+    runtime: Runtime,
+    *,
+    optimized: Path | None = None,
+    profile: Path | None = None,
+    spinning: bool = True,
 ) -> ort.InferenceSession:
     """A session of a model; it writes its optimised graph or its profile where a path is given.
+
+    Threads that are done wait for more work spinning, as onnxruntime has it, unless `spinning` is false.
 
     Raises:
         MeterError: if onnxruntime cannot load the model, with its reason in one line.
@@ -107,9 +79,8 @@ def open_session(
     options.inter_op_num_threads = 1
     options.graph_optimization_level = LEVELS[runtime.level]
     options.log_severity_level = 4
-    affinities = thread_affinities(runtime.threads)
-    if affinities:
-        options.add_session_config_entry("session.intra_op_thread_affinities", affinities)
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     if profile is not None:
@@ -125,9 +96,12 @@ def open_session(
 
 
 class Reference:
-    """The fixed product of matrices that runs between whatever else is timed."""
+    """The fixed product of matrices that runs between whatever else is timed, on one thread.
 
-    def __init__(self, provider: str = "CPUExecutionProvider") -> None:
+    On as many threads as what is timed, it tells when another process holds a processor: one thread would not notice.
+    """
+
+    def __init__(self, provider: str = "CPUExecutionProvider", threads: int = 1) -> None:
         size = _REFERENCE_SIZE
         weight = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
         graph = helper.make_graph(
@@ -138,11 +112,37 @@ class Reference:
             [numpy_helper.from_array(weight, "w")],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        self._session = open_session(model.SerializeToString(), Runtime(provider=provider))
+        data = model.SerializeToString()
+        self._session = open_session(data, Runtime(provider=provider))
+        self._together = open_session(data, Runtime(provider, threads), spinning=False) if threads > 1 else None
+        self._best_s = math.inf
         self._feeds = {"x": weight}
         self.history: list[float] = []
         for _ in range(5):
             self._session.run(None, self._feeds)
+
+    def wait_for_processors(self, most_s: float = _WAIT_S) -> float:
+        """Wait until the product on all threads is about as fast as it ever was; at once where there is one thread.
+
+        Returns:
+            Its seconds over the least of all so far: above `_FREE` where the time was up; 1.0 with one thread.
+        """
+        if self._together is None:
+            return 1.0
+        begun = time.perf_counter()
+        while True:
+            seconds = min(self._together_s() for _ in range(_TRIES))
+            self._best_s = min(self._best_s, seconds)
+            slowness = seconds / self._best_s
+            if slowness <= _FREE or time.perf_counter() - begun > most_s:
+                return slowness
+            time.sleep(_PAUSE_S)
+
+    def _together_s(self) -> float:
+        start = time.perf_counter()
+        if self._together is not None:
+            self._together.run(None, self._feeds)
+        return time.perf_counter() - start
 
     def seconds(self) -> float:
         """One run, timed; kept in `history`."""
@@ -185,25 +185,9 @@ def time_runs(
     Between runs of several threads the reference would let the pool of threads fall asleep, and every run would begin
     with waking it, as none does in service: there it runs between batches, and the first run of a batch is not taken.
     """
-    threads = session.get_session_options().intra_op_num_threads
-    with _on_first_processor(threads):
-        samples, references = _run_in_turn(session, feeds, reference, threads > 1, least, most, budget_s)
-    quarters = statistics.quantiles(samples, n=4)
-    middle = statistics.median(samples)
-    spread = (quarters[2] - quarters[0]) / middle
-    return Timing(middle, statistics.median(references), spread, len(samples), tuple(samples))
-
-
-def _run_in_turn(
-    session: ort.InferenceSession,
-    feeds: Feeds,
-    reference: Reference,
-    several: bool,
-    least: int,
-    most: int,
-    budget_s: float,
-) -> tuple[list[float], list[float]]:
-    """Seconds of the runs of a model, and of the reference kernel in between."""
+    several = session.get_session_options().intra_op_num_threads > 1
+    if several:
+        reference.wait_for_processors()
     for _ in range(2):
         session.run(None, dict(feeds))
     samples: list[float] = []
@@ -217,7 +201,10 @@ def _run_in_turn(
             session.run(None, dict(feeds))
             samples.append(time.perf_counter() - start)
         references.append(reference.seconds())
-    return samples, references
+    quarters = statistics.quantiles(samples, n=4)
+    middle = statistics.median(samples)
+    spread = (quarters[2] - quarters[0]) / middle
+    return Timing(middle, statistics.median(references), spread, len(samples), tuple(samples))
 
 
 def node_seconds(

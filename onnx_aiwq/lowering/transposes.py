@@ -218,8 +218,8 @@ def _push(work: WorkingGraph, node: Node, movable: Sequence[int], perm: tuple[in
             _widen(work, node, index, before)
     plain, after = node.output, _of_result(work, node, perm)
     if after != tuple(range(len(after))):
-        shape = _permuted(work.shape(plain), _inverse(after))
-        result = work.make_tensor(f"{plain}/before", work.dtype(plain), shape)
+        dims = _permuted(work.shape(plain), _inverse(after))
+        result = work.make_tensor(f"{plain}/before", work.dtype(plain), dims)
         work.set_output(node, 0, result)
         _add_transpose(work, result, plain, after, node, shift=0.1)
     _renamed_axes(work, node, perm)

@@ -1,69 +1,12 @@
-"""Threads of sessions: each on a processor of its own, as onnxruntime has them where it chooses their number."""
+"""How runs become one number, and how several threads wait for their processors."""
 
 from __future__ import annotations
 
-import os
-import time
-from pathlib import Path
-from types import SimpleNamespace
-
 import pytest
-from onnx import helper
 
-from deployed import small_model
-from onnx_aiwq.calibration.running import Runtime, Timing, middle_mean, open_session, thread_affinities, time_runs
+from onnx_aiwq.calibration import running
+from onnx_aiwq.calibration.running import Reference, Timing, middle_mean
 from onnx_aiwq.calibration.sampling import agreed
-
-TASKS = Path("/proc/self/task")
-
-
-@pytest.mark.parametrize(("threads", "expected"), [(1, ""), (2, "6"), (3, "6;8"), (4, "")])
-def test_processors_of_threads(threads: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processors 4, 5 and 7 are usable: the calling thread has the first; the option counts from one."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 4, 5}, raising=False)
-    assert thread_affinities(threads) == expected
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not say where threads may run")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_calling_thread_has_the_first_processor_while_it_is_timed(threads: int) -> None:
-    usable = os.sched_getaffinity(0)
-    expected = {min(usable)} if threads == 2 and len(usable) > 1 else usable
-    seen: list[set[int]] = []
-    session = SimpleNamespace(
-        get_session_options=lambda: SimpleNamespace(intra_op_num_threads=threads),
-        run=lambda *_: seen.append(os.sched_getaffinity(0)),
-    )
-    reference = SimpleNamespace(seconds=lambda: 1e-3)
-    timing = time_runs(session, {}, reference, least=5, most=5)  # type: ignore[arg-type]
-    assert timing.runs >= 5
-    assert all(processors == expected for processors in seen)
-    assert os.sched_getaffinity(0) == usable
-
-
-def test_a_system_that_does_not_say_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert thread_affinities(2) == ""
-
-
-def _processors(task: Path) -> str:
-    lines = (task / "status").read_text(encoding="ascii").splitlines()
-    return next(line.partition(":")[2].strip() for line in lines if line.startswith("Cpus_allowed_list"))
-
-
-@pytest.mark.skipif(not TASKS.is_dir(), reason="threads are listed in /proc alone")
-def test_the_second_thread_of_a_session_stays_on_its_processor() -> None:
-    processors = sorted(os.sched_getaffinity(0))
-    if len(processors) < 2:
-        pytest.skip("one processor: no second thread to place")
-    model = small_model([helper.make_node("Relu", ["x"], ["y"])], {"x": (4,)}, ["y"], {}).SerializeToString()
-    before = set(TASKS.iterdir())
-    session = open_session(model, Runtime(threads=2))
-    deadline, found = time.monotonic() + 5, set()
-    while str(processors[1]) not in found and time.monotonic() < deadline:  # a thread moves itself when it begins
-        found = {_processors(task) for task in set(TASKS.iterdir()) - before}
-    assert str(processors[1]) in found
-    assert session.get_session_options().intra_op_num_threads == 2
 
 
 @pytest.mark.parametrize(
@@ -82,3 +25,26 @@ def test_what_two_sessions_agree_on() -> None:
     )
     assert times == pytest.approx({"near": 10.5e-6, "far": 20e-6, "tiny": 1.5e-6})
     assert timing is first
+
+
+def test_sessions_wait_until_processors_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs are one try, of which the fastest counts; the first try is the best so far, the next ones are slow."""
+    reference = Reference(threads=2)
+    slept: list[float] = []
+    monkeypatch.setattr(running.time, "sleep", slept.append)
+    runs = iter([2.0, 1.0, 3.0] + [1.5, 1.4, 1.6] * 2 + [1.1, 1.3, 1.2])
+    monkeypatch.setattr(reference, "_together_s", lambda: next(runs))
+    assert reference.wait_for_processors() == 1.0
+    assert not slept
+    assert reference.wait_for_processors() == pytest.approx(1.1)
+    assert len(slept) == 2
+
+
+def test_they_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = Reference(threads=2)
+    monkeypatch.setattr(reference, "_best_s", 1e-9)
+    assert reference.wait_for_processors(most_s=0.0) > 1000
+
+
+def test_one_thread_waits_for_nothing() -> None:
+    assert Reference().wait_for_processors() == 1.0
