@@ -324,6 +324,21 @@ def test_a_transposition_passes_a_reduction(axes: tuple[int, ...], keepdims: int
         check_levels(model, tmp_path)
 
 
+@same_optimiser
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_only_a_resize_that_copies_runs_on_integers(mode: str, tmp_path: Path) -> None:
+    parameters = ["scale", "zero"]
+    nodes = [
+        node("QuantizeLinear", ["x", *parameters], ["q"]),
+        node("DequantizeLinear", ["q", *parameters], ["d"]),
+        node("Resize", ["d", "", "double"], ["r"], mode=mode),
+        node("QuantizeLinear", ["r", *parameters], ["s"]),
+        node("DequantizeLinear", ["s", *parameters], ["y"]),
+    ]
+    constants = {"scale": np.float32(0.02), "zero": np.uint8(128), "double": IMAGES["double"]}
+    check_levels(small_model(nodes, {"x": (1, 16, 8, 8)}, ["y"], constants), tmp_path)
+
+
 def test_gelu_has_an_operator_of_its_own_since_opset_20(tmp_path: Path) -> None:
     model = small_model([NEGATED, *TOKEN_PATTERNS["gelu, x first"]], {"x": (2, 8, 16)}, ["y"], TOKENS, opset=20)
     lowered = check(load(model), optimised(model, "basic", tmp_path, {}), "basic")
