@@ -7,7 +7,6 @@ neighbours on a shared host) slows both, and seconds at the reference's usual sp
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -36,8 +35,8 @@ _REFERENCE_SIZE = 512
 _KERNEL_EVENT = "_kernel_time"
 _BATCH = 4  # runs of several threads between two of the reference
 _LEAST = 5  # runs of a slow model
-_WAIT_S, _PAUSE_S, _TRIES = 3.0, 0.2, 3  # for processors that another process holds: at most, between tries, runs
-_FREE = 1.15  # how much slower than at best a product on all threads is while nothing else runs
+_WAIT_S, _PAUSE_S, _TRIES = 2.0, 0.2, 3  # for processors that another process holds: at most, between tries, runs
+_FREE = 1.15  # how much slower than at good times a product on all threads is while nothing else runs
 _SESSIONS = 3  # of several threads, of which the fastest counts
 
 
@@ -115,25 +114,25 @@ class Reference:
         data = model.SerializeToString()
         self._session = open_session(data, Runtime(provider=provider))
         self._together = open_session(data, Runtime(provider, threads), spinning=False) if threads > 1 else None
-        self._best_s = math.inf
+        self._together_history: list[float] = []
         self._feeds = {"x": weight}
         self.history: list[float] = []
         for _ in range(5):
             self._session.run(None, self._feeds)
 
     def wait_for_processors(self, most_s: float = _WAIT_S) -> float:
-        """Wait until the product on all threads is about as fast as it ever was; at once where there is one thread.
+        """Wait until the product on all threads is about as fast as it is at good times; with one thread, for nothing.
 
         Returns:
-            Its seconds over the least of all so far: above `_FREE` where the time was up; 1.0 with one thread.
+            Its seconds over their first quartile so far: above `_FREE` where the time was up; 1.0 with one thread.
         """
         if self._together is None:
             return 1.0
         begun = time.perf_counter()
         while True:
             seconds = min(self._together_s() for _ in range(_TRIES))
-            self._best_s = min(self._best_s, seconds)
-            slowness = seconds / self._best_s
+            self._together_history.append(seconds)
+            slowness = seconds / float(np.quantile(self._together_history, 0.25))
             if slowness <= _FREE or time.perf_counter() - begun > most_s:
                 return slowness
             time.sleep(_PAUSE_S)

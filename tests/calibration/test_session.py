@@ -150,7 +150,7 @@ import test_session as t
 from onnx_aiwq.calibration import session, stored
 
 write = session.append_samples
-session.Reference = lambda provider: t.Clock()
+session.Reference = lambda *_: t.Clock()
 session.call_overhead = lambda *_: t.OVERHEAD
 
 def attempt(folder, seed):
@@ -214,7 +214,7 @@ def test_killed_at_random_moments_and_resumed_is_the_same_file(tmp_path: Path, r
 def test_what_is_begun_goes_on_only_when_asked_and_with_the_same_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "Reference", lambda provider: Clock())
+    monkeypatch.setattr(session, "Reference", lambda *_: Clock())
     monkeypatch.setattr(session, "call_overhead", lambda *_: OVERHEAD)
     session.begin(tmp_path, SETTINGS, resume=False)
     with pytest.raises(PolicyError, match="add --resume"):
@@ -227,7 +227,7 @@ def test_what_is_begun_goes_on_only_when_asked_and_with_the_same_settings(
 
 
 def test_samples_of_unknown_origin_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "Reference", lambda provider: Clock())
+    monkeypatch.setattr(session, "Reference", lambda *_: Clock())
     append_samples(tmp_path / stored.SAMPLES, take(0))
     with pytest.raises(PolicyError, match=r"samples.csv has no calibration.json beside it"):
         session.begin(tmp_path, SETTINGS, resume=True)
