@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.costs import node_costs
-from onnx_aiwq.kernels import bytes_moved
+from onnx_aiwq.kernels import bytes_moved, bytes_since
 from onnx_aiwq.kernels.model import KernelTime, TimeModel, Work, predict
 from onnx_aiwq.lowering import Lowering, lower
 from onnx_aiwq.operations.counting import NodeCost, Status
@@ -136,21 +136,25 @@ def times_of(lowered: Lowering, model: TimeModel, exported: Graph, known: Sequen
 
 
 def _kernel_times(costs: Sequence[NodeCost], model: TimeModel) -> list[KernelTime | None]:
-    """The time of one call of each node; nodes of equal cost are one kernel."""
-    places: dict[int, int] = {}
-    firsts: list[NodeCost] = []
-    calls: list[int] = []
-    which = []
+    """The time of one call of each node; nodes of equal cost whose inputs are as old are one kernel."""
+    moved: dict[int, tuple[int, int, int]] = {}
     for cost in costs:
         first = cost.like or cost
-        place = places.setdefault(id(first), len(firsts))
-        if place == len(firsts):
-            firsts.append(first)
-            calls.append(0)
-        calls[place] += 1
+        if id(first) not in moved:
+            moved[id(first)] = bytes_moved(first.operator)
+    each = [moved[id(cost.like or cost)] for cost in costs]
+    constants = sum(of_constants for _, of_constants, _ in each)
+    places: dict[tuple[int, int], int] = {}
+    works: list[Work] = []
+    which = []
+    ages = bytes_since([cost.operator for cost in costs], [sum(parts) for parts in each])
+    for cost, since_bytes in zip(costs, ages, strict=True):
+        first = cost.like or cost
+        place = places.setdefault((id(first), since_bytes), len(works))
+        if place == len(works):
+            works.append(_work(first, constants, since_bytes))
         which.append(place)
-    constants = sum(bytes_moved(cost.operator)[1] * number for cost, number in zip(firsts, calls, strict=True))
-    times = predict(model, [_work(cost, constants) for cost in firsts])
+    times = predict(model, works)
     return [times[place] for place in which]
 
 
@@ -162,10 +166,10 @@ def _runs(cost: NodeCost) -> bool:
     return cost.status is not Status.CONSTANT
 
 
-def _work(cost: NodeCost, network_bytes: int) -> Work:
+def _work(cost: NodeCost, network_bytes: int, since_bytes: int) -> Work:
     repeats = max(1, cost.operator.repeats)
     transistors = 0 if cost.counts is None else transistor_operations(cost.counts) // repeats
-    return Work(cost.operator, transistors, network_bytes)
+    return Work(cost.operator, transistors, network_bytes, since_bytes)
 
 
 def _spread(sums: Mapping[tuple[str, str], Sequence[float]]) -> float:

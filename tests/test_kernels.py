@@ -13,8 +13,8 @@ from onnx.backend.test.case.node import collect_testcases
 import onnx_aiwq as aiwq
 from calibrated import CALL_S, PER_CONSTANT_BYTE_S, PER_INPUT_BYTE_S, PER_OUTPUT_BYTE_S, PER_TO_S, time_model
 from onnx_aiwq.calibration.composites import composite
-from onnx_aiwq.errors import AiwqError
-from onnx_aiwq.kernels import Kernel, bytes_moved, describe, is_known
+from onnx_aiwq.errors import AiwqError, ProfileError
+from onnx_aiwq.kernels import Kernel, bytes_moved, bytes_since, describe, is_known
 from onnx_aiwq.kernels.model import Efficiency, KernelModel, Line, TimeModel, Work, predict
 from onnx_aiwq.lowering import lower
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
@@ -112,12 +112,63 @@ def test_kinds_by_hand(made: Operator, kind: str, dtype: str) -> None:
     assert (describe(made).kind, describe(made).dtype) == (kind, dtype)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes", "kind", "like"),
+    [
+        ((8, 16), [1], "reducemean-last", "reducemean-last"),
+        ((8, 16), [0], "reducemean-inner", "reducemean-inner"),
+        ((2, 8, 16), [1], "reducemean-inner", "reducemean-inner"),
+        ((2, 3, 8, 16), [2], "reducemean-inner", "reducemean-inner"),
+        # What precedes the first axis that is treated otherwise is one: there is nothing to share out.
+        ((1, 8, 16), [1], "reducemean-slow", "reducemean-inner"),
+        ((1, 28, 28, 72), [1, 2], "reducemean-slow", "reducemean-inner"),
+        ((1, 1, 153, 512), [2], "reducemean-slow", "reducemean-inner"),
+        ((1, 512), [0], "reducemean-slow", "reducemean-inner"),
+    ],
+)
+def test_reductions_by_hand(shape: tuple[int, ...], axes: list[int], kind: str, like: str) -> None:
+    result = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
+    found = describe(operator("ReduceMean", [shape, np.asarray(axes)], [result]))
+    assert (found.kind, found.like) == (kind, like)
+
+
+def test_a_profile_that_knows_no_such_distinction_has_the_kind_that_it_was_made_in() -> None:
+    made = operator("ReduceMean", [(1, 8, 16), np.asarray([1])], [(1, 1, 16)])
+    model = time_model(kernels=(model_of("reducemean-inner", "float32", 3e-6), model_of("reduction", "float32", 1e-6)))
+    (time,) = predict(model, [Work(made, 0, 0)])
+    assert time is not None
+    assert (time.seconds, time.exact) == (pytest.approx(3e-6), True)
+
+
 def test_bytes_count_each_tensor_once() -> None:
     x, w = Tensor("x", DType.FLOAT, (4,)), Tensor("w", DType.INT8, (8,), None, True)
     made = Operator("n", "Any", "", 1, (x, x, w, None), (Tensor("y", DType.FLOAT16, (3,)),), {})
     assert bytes_moved(made) == (16, 8, 6)
     unknown = Operator("n", "Any", "", 1, (Tensor("x", DType.FLOAT, None),), (), {})
     assert not is_known(unknown)
+
+
+def test_bytes_since_an_input_was_made_by_hand() -> None:
+    """Every operator reads and writes 16 bytes: 32 each, 96 in all."""
+    x, t, u, v = (Tensor(name, DType.FLOAT, (4,)) for name in "xtuv")
+    made = [Operator(each.name, "Relu", "", 14, (source,), (each,), {}) for source, each in ((x, t), (t, u), (t, v))]
+    # The input was there a whole run ago; the second operator follows the maker of t at once, the third one later.
+    assert bytes_since(made) == [96, 0, 32]
+    small = Tensor("s", DType.FLOAT, (1,))
+    joined = [*made, Operator("j", "Add", "", 14, (small, u), (Tensor("j", DType.FLOAT, (4,)),), {})]
+    assert bytes_since(joined)[-1] == 32  # the larger of two counts
+    assert bytes_since([Operator("c", "Constant", "", 14, (), (t,), {})]) == [0]
+
+
+def test_a_profile_of_more_features_than_this_release_knows_is_refused() -> None:
+    made = operator("Relu", [(3,)], [(3,)])
+    many = (0.0,) * 40
+    efficiency = Efficiency(
+        centre=many, scale=many, low=many, high=many, mean=0.0, length=1.0, points=(many,), weights=(0.0,)
+    )
+    model = time_model(kernels=(model_of("relu", "float32", 1e-6, efficiency=efficiency),))
+    with pytest.raises(ProfileError, match="a later release made it"):
+        predict(model, [Work(made, 0, 0)])
 
 
 def test_seconds_by_hand() -> None:
@@ -156,7 +207,7 @@ def test_what_is_unknown_has_no_seconds() -> None:
 
 def test_an_efficiency_multiplies_the_line() -> None:
     made = operator("Relu", [(3,)], [(3,)])
-    features = len(describe(made).features) + 5  # bytes in, of constants, out; TO; the network's constants
+    features = len(describe(made).features) + 5  # as an older profile: bytes in, of constants, out; TO; the network's
     efficiency = Efficiency(
         centre=(0.0,) * features,
         scale=(0.0,) * features,

@@ -177,6 +177,38 @@ def image_patterns() -> dict[str, list[NodeProto]]:
     for mode, where in (("nearest", "asymmetric"), ("nearest", "half_pixel"), ("linear", "half_pixel")):
         resize = {"mode": mode, "coordinate_transformation_mode": where, "nearest_mode": "floor"}
         found[f"resize {mode} {where}"] = [CONV, node("Resize", ["c", "", "double"], ["y"], **resize)]
+    return found | hard_swish_patterns()
+
+
+HARD_SWISH = node("HardSwish", ["c"], ["t"])
+LAST = node("Conv", ["t", "U"], ["y"], pads=[1] * 4)
+
+
+def hard_swish_patterns() -> dict[str, list[NodeProto]]:
+    """A convolution takes on HardSwish, or its parts, only where nothing else reads them."""
+    found = {
+        "conv hard swish conv": [CONV, HARD_SWISH, LAST],
+        "conv hard swish pool": [CONV, HARD_SWISH, node("GlobalAveragePool", ["t"], ["y"])],
+        "conv hard swish plain": [CONV, HARD_SWISH, node("Erf", ["t"], ["y"])],
+        "conv hard swish and itself": [CONV, HARD_SWISH, node("Add", ["t", "c"], ["y"])],
+        "conv sum hard swish conv": [CONV, OTHER, SUM, node("HardSwish", ["s"], ["t"]), LAST],
+        "conv relu hard swish conv": [CONV, node("Relu", ["c"], ["r"]), node("HardSwish", ["r"], ["t"]), LAST],
+        "pool hard swish conv": [POOL, HARD_SWISH, LAST],
+        "hard swish around squeeze": [
+            CONV,
+            HARD_SWISH,
+            node("GlobalAveragePool", ["t"], ["g"]),
+            node("Conv", ["g", "V"], ["v"]),
+            node("HardSigmoid", ["v"], ["w"], alpha=1 / 6),
+            node("Mul", ["t", "w"], ["y"]),
+        ],
+    }
+    for alpha, beta in ((1 / 6, 0.5), (0.166667, 0.5), (0.16667, 0.5), (0.2, 0.5), (1 / 6, 0.4)):
+        gate = node("HardSigmoid", ["c"], ["h"], alpha=alpha, beta=beta)
+        found[f"gate {alpha:.7f} {beta} first"] = [CONV, gate, node("Mul", ["h", "c"], ["t"]), LAST]
+        found[f"gate {alpha:.7f} {beta} last"] = [CONV, gate, node("Mul", ["c", "h"], ["t"]), LAST]
+    gate = node("HardSigmoid", ["c"], ["h"], alpha=1 / 6)
+    found["gate read twice"] = [CONV, gate, node("Mul", ["c", "h"], ["m"]), node("Add", ["m", "h"], ["t"]), LAST]
     return found
 
 
@@ -270,6 +302,41 @@ TOKEN_PATTERNS = {
 @pytest.mark.parametrize("name", TOKEN_PATTERNS)
 def test_token_patterns(name: str, tmp_path: Path) -> None:
     check_levels(small_model([NEGATED, *TOKEN_PATTERNS[name]], {"x": (2, 8, 16)}, ["y"], TOKENS), tmp_path)
+
+
+@same_optimiser
+@pytest.mark.parametrize("opset", [17, 20])
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [(1, 2), (3,), (-1,), (0,)])
+def test_a_transposition_passes_a_reduction(axes: tuple[int, ...], keepdims: int, opset: int, tmp_path: Path) -> None:
+    """It then moves less; in quantised networks with squeeze and excitation it meets another one and goes."""
+    nodes = [NEGATED, node("Transpose", ["n"], ["t"], perm=[0, 2, 3, 1])]
+    if opset < 18:
+        reduction = node("ReduceMean", ["t"], ["r"], axes=axes, keepdims=keepdims)
+    else:
+        reduction = node("ReduceMean", ["t", "axes"], ["r"], keepdims=keepdims)
+    last = node("Neg", ["r"], ["y"])
+    model = small_model([*nodes, reduction, last], {"x": (2, 16, 8, 6)}, ["y"], {"axes": np.array(axes)}, opset)
+    check_levels(model, tmp_path)
+    if keepdims:
+        back = node("Transpose", ["r"], ["y"], perm=[0, 3, 1, 2])
+        model = small_model([*nodes, reduction, back], {"x": (2, 16, 8, 6)}, ["y"], {"axes": np.array(axes)}, opset)
+        check_levels(model, tmp_path)
+
+
+@same_optimiser
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_only_a_resize_that_copies_runs_on_integers(mode: str, tmp_path: Path) -> None:
+    parameters = ["scale", "zero"]
+    nodes = [
+        node("QuantizeLinear", ["x", *parameters], ["q"]),
+        node("DequantizeLinear", ["q", *parameters], ["d"]),
+        node("Resize", ["d", "", "double"], ["r"], mode=mode),
+        node("QuantizeLinear", ["r", *parameters], ["s"]),
+        node("DequantizeLinear", ["s", *parameters], ["y"]),
+    ]
+    constants = {"scale": np.float32(0.02), "zero": np.uint8(128), "double": IMAGES["double"]}
+    check_levels(small_model(nodes, {"x": (1, 16, 8, 8)}, ["y"], constants), tmp_path)
 
 
 def test_gelu_has_an_operator_of_its_own_since_opset_20(tmp_path: Path) -> None:

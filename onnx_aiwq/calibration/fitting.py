@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 _FEWEST_FOR_EFFICIENCY = 8
 _MOST_POINTS = 200
-_MOST_POINTS_OF_REST = 64  # of kinds that are no product: many, and a small share of the time
-_DENSE_GROUPS = frozenset({"convolution", "product", "recurrent", "attention"})
+_MOST_POINTS_OF_REST = 64  # of other kinds: many, and a small share of the time
+_WIDE_GROUPS = frozenset({"convolution", "product", "recurrent", "attention", "movement"})
+"""What takes most of the time, and what varies most with shape: chosen by cross-validation over composites."""
 _LENGTHS = (1.0, 2.0, 4.0, 8.0)  # in standard deviations of the features
 _NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)  # variances of log seconds
 _LINE_WEIGHT = 0.75
@@ -85,6 +86,8 @@ def observe(samples: Iterable[Sample]) -> Observations:
     nodes: list[Observation] = []
     wholes: dict[str, float] = {}
     constants: dict[str, int] = defaultdict(int)
+    # Samples of older releases do not say how long ago an input was made: a few zeros among numbers would mislead.
+    aged = all(sample.since_bytes is not None for sample in kept if sample.operator is not None)
     for sample in kept:
         if sample.operator is not None:
             constants[sample.composite] += bytes_moved(sample.operator)[1]
@@ -96,7 +99,8 @@ def observe(samples: Iterable[Sample]) -> Observations:
         elif is_known(operator) and math.isfinite(seconds):
             rule = find_rule(operator.op_type, operator.domain, operator.version)
             transistors = transistor_operations(rule.function(operator)) if rule and rule.function else 0
-            work = Work(operator, transistors, constants[sample.composite])
+            since_bytes = (sample.since_bytes or 0) if aged else 0
+            work = Work(operator, transistors, constants[sample.composite], since_bytes)
             nodes.append(Observation(sample.composite, describe(operator), work, max(seconds, LEAST_SECONDS)))
     return Observations(tuple(nodes), wholes, reference_s)
 
@@ -128,8 +132,8 @@ def fit_kernel(
     efficiency = None
     if random is not None and len(members) >= _FEWEST_FOR_EFFICIENCY:
         features = np.asarray([features_of(member.kernel, member.work) for member in members])
-        dense = members[0].kernel.group in _DENSE_GROUPS
-        most = _MOST_POINTS if dense else _MOST_POINTS_OF_REST
+        wide = members[0].kernel.group in _WIDE_GROUPS
+        most = _MOST_POINTS if wide else _MOST_POINTS_OF_REST
         efficiency = fit_efficiency(features, logs, seconds, random, most=most)
         logs = logs - efficiency_logs(efficiency, features)
     shares = seconds / seconds.sum()

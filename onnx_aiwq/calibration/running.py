@@ -35,6 +35,8 @@ _REFERENCE_SIZE = 512
 _KERNEL_EVENT = "_kernel_time"
 _BATCH = 4  # runs of several threads between two of the reference
 _LEAST = 5  # runs of a slow model
+_WAIT_S, _PAUSE_S, _TRIES = 2.0, 0.2, 3  # for processors that another process holds: at most, between tries, runs
+_FREE = 1.15  # how much slower than at good times a product on all threads is while nothing else runs
 _SESSIONS = 3  # of several threads, of which the fastest counts
 
 
@@ -50,17 +52,23 @@ class Runtime:
 def sessions_of(runtime: Runtime) -> int:
     """How many sessions of a model to time; the fastest counts.
 
-    With one thread, all are alike. With several, the system may keep two threads of a session on one core for as long
-    as it lives, the other core idle: on two virtual cores that befell every fifth session or so, which then was as slow
-    as one thread. A service that runs for long is not measured by that.
+    With one thread, all are alike. With several, a session may be as slow as one thread for as long as it lives. A
+    service that runs for long is not measured by that.
     """
     return 1 if runtime.threads == 1 else _SESSIONS
 
 
 def open_session(
-    model: bytes | Path, runtime: Runtime, *, optimized: Path | None = None, profile: Path | None = None
+    model: bytes | Path,
+    runtime: Runtime,
+    *,
+    optimized: Path | None = None,
+    profile: Path | None = None,
+    spinning: bool = True,
 ) -> ort.InferenceSession:
     """A session of a model; it writes its optimised graph or its profile where a path is given.
+
+    Threads that are done wait for more work spinning, as onnxruntime has it, unless `spinning` is false.
 
     Raises:
         MeterError: if onnxruntime cannot load the model, with its reason in one line.
@@ -70,6 +78,8 @@ def open_session(
     options.inter_op_num_threads = 1
     options.graph_optimization_level = LEVELS[runtime.level]
     options.log_severity_level = 4
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     if profile is not None:
@@ -85,9 +95,12 @@ def open_session(
 
 
 class Reference:
-    """The fixed product of matrices that runs between whatever else is timed."""
+    """The fixed product of matrices that runs between whatever else is timed, on one thread.
 
-    def __init__(self, provider: str = "CPUExecutionProvider") -> None:
+    On as many threads as what is timed, it tells when another process holds a processor: one thread would not notice.
+    """
+
+    def __init__(self, provider: str = "CPUExecutionProvider", threads: int = 1) -> None:
         size = _REFERENCE_SIZE
         weight = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
         graph = helper.make_graph(
@@ -98,11 +111,37 @@ class Reference:
             [numpy_helper.from_array(weight, "w")],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        self._session = open_session(model.SerializeToString(), Runtime(provider=provider))
+        data = model.SerializeToString()
+        self._session = open_session(data, Runtime(provider=provider))
+        self._together = open_session(data, Runtime(provider, threads), spinning=False) if threads > 1 else None
+        self._together_history: list[float] = []
         self._feeds = {"x": weight}
         self.history: list[float] = []
         for _ in range(5):
             self._session.run(None, self._feeds)
+
+    def wait_for_processors(self, most_s: float = _WAIT_S) -> float:
+        """Wait until the product on all threads is about as fast as it is at good times; with one thread, for nothing.
+
+        Returns:
+            Its seconds over their first quartile so far: above `_FREE` where the time was up; 1.0 with one thread.
+        """
+        if self._together is None:
+            return 1.0
+        begun = time.perf_counter()
+        while True:
+            seconds = min(self._together_s() for _ in range(_TRIES))
+            self._together_history.append(seconds)
+            slowness = seconds / float(np.quantile(self._together_history, 0.25))
+            if slowness <= _FREE or time.perf_counter() - begun > most_s:
+                return slowness
+            time.sleep(_PAUSE_S)
+
+    def _together_s(self) -> float:
+        start = time.perf_counter()
+        if self._together is not None:
+            self._together.run(None, self._feeds)
+        return time.perf_counter() - start
 
     def seconds(self) -> float:
         """One run, timed; kept in `history`."""
@@ -146,6 +185,8 @@ def time_runs(
     with waking it, as none does in service: there it runs between batches, and the first run of a batch is not taken.
     """
     several = session.get_session_options().intra_op_num_threads > 1
+    if several:
+        reference.wait_for_processors()
     for _ in range(2):
         session.run(None, dict(feeds))
     samples: list[float] = []
@@ -168,9 +209,10 @@ def time_runs(
 def node_seconds(
     model: bytes | Path, runtime: Runtime, feeds: Feeds, reference: Reference, *, runs: int, budget_s: float = 0.6
 ) -> tuple[dict[str, float], Timing]:
-    """Median seconds of every node by name, as onnxruntime's profiler has them, and the timing of the runs.
+    """Seconds of every node by name, as onnxruntime's profiler has them, and the timing of the runs.
 
-    Node names must be unique. The profiler adds its own cost to each node (`profiler_bias`).
+    A node's are the mean of the middle half of its runs. Node names must be unique. The profiler adds its own cost to
+    each node (`profiler_bias`). Nodes come in the order in which they ran.
     """
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(model, runtime, profile=Path(folder) / "profile")
@@ -181,7 +223,16 @@ def node_seconds(
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith(_KERNEL_EVENT):
             taken.setdefault(name.removesuffix(_KERNEL_EVENT), []).append(event["dur"] * 1e-6)
-    return {name: statistics.median(times[2:] or times) for name, times in taken.items()}, timing
+    return {name: middle_mean(times[2:] or times) for name, times in taken.items()}, timing
+
+
+def middle_mean(times: Sequence[float]) -> float:
+    """Mean without the lowest and the highest quarter: as robust as a median, and finer.
+
+    The profiler writes whole microseconds, so that the median of a small kernel is one of few numbers.
+    """
+    cut = len(times) // 4
+    return statistics.fmean(sorted(times)[cut : len(times) - cut])
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import os
+import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,15 @@ from onnx_aiwq.calibration.running import (
     uniquely_named,
 )
 from onnx_aiwq.graph import load
+from onnx_aiwq.kernels import bytes_since
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
 
 COLUMNS = ("composite", "node", "seconds", "reference_s", "operator")
 RUNS = 12
 LEAST_RUNS = 5
 RUNS_BUDGET_S = 0.6  # slow composites run less often: their spread is small
+_PROFILES = 2  # sessions under the profiler, at least
+_APART, _APART_S = 1.25, 3e-6  # how far two of them may be apart: as a ratio, and, for the smallest kernels, in seconds
 _SMALL = 16  # elements of a constant that are worth keeping: axes, pads, permutations
 
 
@@ -47,9 +51,10 @@ class Sample:
     Attributes:
         composite: which network, for leaving whole ones out.
         node: its name there; "" for the network as a whole.
-        seconds: median of its runs, the profiler's own cost taken off.
+        seconds: middle of its runs, the profiler's own cost taken off.
         reference_s: median of the reference kernel at that time.
         operator: what ran, or None for the network as a whole.
+        since_bytes: moved since its largest input was made; None in files of releases that did not say.
     """
 
     composite: str
@@ -57,6 +62,7 @@ class Sample:
     seconds: float
     reference_s: float
     operator: Operator | None
+    since_bytes: int | None = None
 
 
 def sample_model(
@@ -80,21 +86,48 @@ def sample_model(
     data = deployed.SerializeToString()
     given = feeds_for(open_session(data, plain)) if feeds is None else feeds
     sessions = sessions_of(runtime)
-    runs, budget_s = max(LEAST_RUNS, 2 * runs // (1 + sessions)), 2 * RUNS_BUDGET_S / (1 + sessions)
+    profiles = max(sessions, _PROFILES)
+    most, budget_s = _share(runs, sessions)
     wholes = [
-        time_runs(open_session(data, plain), given, reference, least=LEAST_RUNS, most=runs, budget_s=budget_s)
+        time_runs(open_session(data, plain), given, reference, least=LEAST_RUNS, most=most, budget_s=budget_s)
         for _ in range(sessions)
     ]
-    profiled = [node_seconds(data, plain, given, reference, runs=runs, budget_s=budget_s) for _ in range(sessions)]
+    most, budget_s = _share(runs, profiles)
+    profiled = [node_seconds(data, plain, given, reference, runs=most, budget_s=budget_s) for _ in range(profiles)]
     whole = min(wholes, key=_relative)
-    times, timing = min(profiled, key=lambda each: _relative(each[1]))
+    times, timing = min(profiled, key=lambda each: _relative(each[1])) if sessions > 1 else agreed(profiled)
     samples: list[Sample] = []
     shapes = {key: array.shape for key, array in given.items()}
-    for operator in load(deployed, shapes=shapes).operators:
-        if operator.name in times and not operator.constant:
-            seconds = max(times[operator.name] - overhead.profiler_bias_s, 0.0)
-            samples.append(Sample(name, operator.name, seconds, timing.reference_s, operator))
+    position = {node: index for index, node in enumerate(times)}  # as they ran
+    ran = [operator for operator in load(deployed, shapes=shapes).operators if operator.name in position]
+    ran = sorted((operator for operator in ran if not operator.constant), key=lambda each: position[each.name])
+    for operator, since_bytes in zip(ran, bytes_since(ran), strict=True):
+        seconds = max(times[operator.name] - overhead.profiler_bias_s, 0.0)
+        samples.append(Sample(name, operator.name, seconds, timing.reference_s, operator, since_bytes))
     return [*samples, Sample(name, "", whole.seconds, whole.reference_s, None)]
+
+
+def _share(runs: int, sessions: int) -> tuple[int, float]:
+    """Runs and seconds for each of several sessions: two have somewhat more together than one alone."""
+    return max(LEAST_RUNS, 2 * runs // (1 + sessions)), 2 * RUNS_BUDGET_S / (1 + sessions)
+
+
+def agreed(profiled: Sequence[tuple[dict[str, float], Timing]]) -> tuple[dict[str, float], Timing]:
+    """Seconds of nodes on which sessions of one thread agree: their mean, or the lowest where one is far above it.
+
+    At times a kernel is several times slower throughout a session, where its tensors came to lie badly in memory.
+    """
+    first = profiled[0][1]
+    scaled = [
+        {name: seconds * first.reference_s / timing.reference_s for name, seconds in times.items()}
+        for times, timing in profiled
+    ]
+    result: dict[str, float] = {}
+    for name in scaled[0]:
+        several = [times[name] for times in scaled if name in times]
+        apart = max(several) > _APART * min(several) and max(several) - min(several) > _APART_S
+        result[name] = min(several) if apart else statistics.fmean(several)
+    return result, first
 
 
 def _relative(timing: Timing) -> float:
@@ -137,7 +170,7 @@ def append_samples(path: Path, samples: list[Sample]) -> None:
     if not path.exists():
         writer.writerow(COLUMNS)
     for sample in samples:
-        record = "" if sample.operator is None else json.dumps(operator_record(sample.operator), separators=(",", ":"))
+        record = "" if sample.operator is None else json.dumps(_record(sample), separators=(",", ":"))
         numbers = (f"{sample.seconds:.4g}", f"{sample.reference_s:.5g}")
         writer.writerow((sample.composite, sample.node, *numbers, record))
     with path.open("a", encoding="utf-8") as stream:
@@ -152,7 +185,15 @@ def read_samples(path: Path) -> Iterator[Sample]:
         for row in csv.DictReader(stream):
             record = json.loads(row["operator"]) if row["operator"] else None
             operator = None if record is None else operator_from_record(row["node"], record)
-            yield Sample(row["composite"], row["node"], float(row["seconds"]), float(row["reference_s"]), operator)
+            since_bytes = None if record is None else record.get("since")
+            numbers = (float(row["seconds"]), float(row["reference_s"]))
+            yield Sample(row["composite"], row["node"], *numbers, operator, since_bytes)
+
+
+def _record(sample: Sample) -> dict[str, Any]:
+    """The operator of a sample, and how long ago its input was made where that is known."""
+    record = {} if sample.operator is None else operator_record(sample.operator)
+    return record if sample.since_bytes is None else {**record, "since": sample.since_bytes}
 
 
 def operator_record(operator: Operator) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def begin(folder: Path, settings: Settings, *, resume: bool) -> tuple[State, Ref
         PolicyError: if samples are there and are not to be resumed, or were taken with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    reference = Reference(settings.provider)
+    reference = Reference(settings.provider, settings.threads)
     if not (folder / SETTINGS).exists():
         if (folder / SAMPLES).exists():
             raise PolicyError(f"{folder / SAMPLES} has no {SETTINGS} beside it; move it away, or give another --output")

@@ -157,7 +157,7 @@ def validate(
     """
     kernels = _kernels(profile)
     runtime = Runtime(profile.provider or CPU_PROVIDER, profile.threads or 1, kernels.level)
-    reference = Reference(runtime.provider)
+    reference = Reference(runtime.provider, runtime.threads)
     results = []
     for candidate in candidates:
         progress(candidate.name)

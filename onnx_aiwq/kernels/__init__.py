@@ -8,7 +8,7 @@ it. It looks at types, shapes and attributes alone, and knows no times.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnx_aiwq.kernels.elementwise import describe_elementwise
@@ -35,12 +35,16 @@ class Kernel:
         group: the wider class that a kind falls back on where a profile has not met it.
         dtype: label of the type that decides the speed: of the first input that has one.
         features: what the efficiency varies with, mostly log2 of sizes; always as many for one kind.
+        later: more of them, which profiles made before do not know: in the order in which they were thought of.
+        like: the kind, of the same features, that it was a part of in profiles that are older than the distinction.
     """
 
     kind: str
     group: str
     dtype: str
     features: tuple[float, ...]
+    like: str = ""
+    later: tuple[float, ...] = ()
 
 
 def describe(operator: Operator) -> Kernel:
@@ -48,7 +52,8 @@ def describe(operator: Operator) -> Kernel:
     for describer in _DESCRIBERS:
         described = describer(operator)
         if described is not None:
-            return Kernel(described.kind, described.group, dtype_label(operator), described.features)
+            kind, group, features, like, later = described
+            return Kernel(kind, group, dtype_label(operator), features, like, later)
     inputs = total_size(operator.inputs)
     outputs = total_size(operator.outputs)
     kind = f"{operator.domain}.{operator.op_type}".lstrip(".")
@@ -67,6 +72,26 @@ def bytes_moved(operator: Operator) -> tuple[int, int, int]:
             seen.add(tensor.name)
             moved[index] += tensor.size_bytes or 0
     return moved[0], moved[1], moved[2]
+
+
+def bytes_since(operators: Sequence[Operator], moved: Sequence[int] | None = None) -> list[int]:
+    """Bytes moved since the largest run-time input of each operator was made: whether it is still in the cache.
+
+    Args:
+        operators: of a network, in execution order. What none of them makes was there a whole run ago.
+        moved: bytes that each moves, where they are known already.
+    """
+    moved = [sum(bytes_moved(operator)) for operator in operators] if moved is None else moved
+    run, before = sum(moved), 0
+    made: dict[str, int] = {}
+    since: list[int] = []
+    for operator, own in zip(operators, moved, strict=True):
+        read = [tensor for tensor in operator.inputs if tensor is not None and not tensor.constant]
+        largest = max(read, key=lambda tensor: tensor.size_bytes or 0, default=None)
+        since.append(0 if largest is None else before - made.get(largest.name, before - run))
+        before += own
+        made.update((tensor.name, before) for tensor in operator.outputs if tensor is not None)
+    return since
 
 
 def is_known(operator: Operator) -> bool:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from onnx_aiwq.errors import ProfileError
 from onnx_aiwq.kernels import Kernel, bytes_moved, describe, is_known
 from onnx_aiwq.vocabulary import Operator
 
@@ -134,10 +135,11 @@ class TimeModel(_Frozen):
     kernels: Annotated[tuple[KernelModel, ...], Field(min_length=1)]
 
     def find(self, kernel: Kernel) -> KernelModel | None:
-        """The model of a kernel: its kind and type, its kind, its group, any."""
+        """The model of a kernel: its kind and type, its kind, the kind that it was once part of, its group, any."""
         for key in (
             (kernel.kind, kernel.dtype),
             (kernel.kind, "*"),
+            (kernel.like, kernel.dtype),
             (kernel.group, kernel.dtype),
             (kernel.group, "*"),
             ("*", "*"),
@@ -160,12 +162,14 @@ class Work:
         transistors: its transistor operations in one call.
         network_bytes: of all constants of the network that it runs in: what decides whether its own are still in the
             cache when it runs again.
+        since_bytes: moved since its largest run-time input was made (`onnx_aiwq.kernels.bytes_since`).
         moved: bytes of its run-time inputs, constants and outputs.
     """
 
     operator: Operator
     transistors: int
     network_bytes: int
+    since_bytes: int = 0
     moved: tuple[int, int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -228,7 +232,7 @@ def _described(work: Work) -> tuple[Kernel, Features] | None:
 def _time(entry: KernelModel, work: Work, kernel: Kernel, factor: float) -> KernelTime:
     compute_s, data_s, call_s = line_parts(entry.line, work)
     total = max(compute_s + data_s + call_s, LEAST_SECONDS)
-    exact = (entry.kind, entry.dtype) == (kernel.kind, kernel.dtype)
+    exact = entry.kind in (kernel.kind, kernel.like) and entry.dtype == kernel.dtype
     return KernelTime(
         total * factor, compute_s / total, data_s / total, (entry.kind, entry.dtype), exact, entry.log_error
     )
@@ -242,9 +246,9 @@ def line_parts(line: Line, work: Work) -> tuple[float, float, float]:
 
 
 def features_of(kernel: Kernel, work: Work) -> Features:
-    """What f sees: the kernel's own features, the bytes, the transistor operations and the network's size, as log2."""
-    sizes = (*work.moved, work.transistors, work.network_bytes)
-    return (*kernel.features, *(math.log2(1 + size) for size in sizes))
+    """What f sees: the kernel's features; its bytes and transistor operations, the network's, those since as log2."""
+    sizes = (*work.moved, work.transistors, work.network_bytes, work.since_bytes)
+    return (*kernel.features, *(math.log2(1 + size) for size in sizes), *kernel.later)
 
 
 def _factors(entry: KernelModel, features: Sequence[Features]) -> list[float]:
@@ -253,6 +257,13 @@ def _factors(entry: KernelModel, features: Sequence[Features]) -> list[float]:
         return [1.0] * len(features)
     import numpy as np
 
+    known = len(entry.efficiency.centre)  # of a profile that is older than the last features, those that it knows
+    if features and len(features[0]) < known:
+        raise ProfileError(
+            f"the profile describes {entry.kind!r} by {known} features, this release by {len(features[0])}: a later "
+            "release made it; update onnx_aiwq, or run `aiwq calibrate`"
+        )
+    features = [each[:known] for each in features]
     parts = (features[start : start + _AT_ONCE] for start in range(0, len(features), _AT_ONCE))
     return [float(factor) for part in parts for factor in np.exp(efficiency_logs(entry.efficiency, np.asarray(part)))]
 

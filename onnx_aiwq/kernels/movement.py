@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from onnx_aiwq.kernels.products import BLOCKED
-from onnx_aiwq.kernels.shapes import Description, attribute_int, attribute_ints, log2, shape_of, total_size
+from onnx_aiwq.kernels.shapes import Description, aliasing, attribute_int, attribute_ints, log2, shape_of, total_size
 from onnx_aiwq.vocabulary import Operator
 
 FREE = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout", "Shape", "Size"})
@@ -22,12 +22,19 @@ def describe_movement(operator: Operator) -> Description | None:
         x = shape_of(operator.input(0))
         channels_last = float(attribute_int(operator, "channels_last"))
         features = (log2(x[1] if len(x) > 1 else 1), log2(math.prod(x[2:])), channels_last)
-        return Description(op_type.lower(), "movement", features)
+        return Description(op_type.lower(), "movement", features, later=(aliasing(_image(operator)),))
     if op_type == "Transpose":
         return _transposition(operator)
     if op_type in _JOINS:
         return _join(operator)
     return None
+
+
+def _image(operator: Operator) -> int:
+    """Elements of one channel of the plain tensor that a reorder reads or writes."""
+    plain = shape_of(operator.output(0) if operator.op_type == "ReorderOutput" else operator.input(0))
+    last = attribute_int(operator, "channels_last")
+    return (plain[-1] if last else math.prod(plain[2:])) if len(plain) > 2 else 1
 
 
 def _transposition(operator: Operator) -> Description:

@@ -94,7 +94,15 @@ def _adds_input(operator: Operator) -> bool:
     return operator.op_type in ("Conv", "FusedConv") and len(operator.inputs) > 3 and operator.inputs[3] is not None
 
 
-_COSTLY = {"Sigmoid": 1.0, "Tanh": 1.0, "HardSigmoid": 0.3, "Relu": 0.1, "LeakyRelu": 0.2, "Clip": 0.1}
+_COSTLY = {
+    "Sigmoid": 1.0,
+    "Tanh": 1.0,
+    "HardSigmoid": 0.3,
+    "HardSwish": 0.3,
+    "Relu": 0.1,
+    "LeakyRelu": 0.2,
+    "Clip": 0.1,
+}
 
 
 def _activation_weight(operator: Operator) -> float:

@@ -80,9 +80,19 @@ def _reduce(operator: Operator, x: tuple[int, ...]) -> Description:
         inner *= x[axis]
     count = math.prod(x[axis] for axis in reduced)
     kept = math.prod(x) // max(1, count)
-    trailing = "last" if inner == 1 else "inner"
     kind = operator.op_type.lower()
-    return Description(f"{kind}-{trailing}", "reduction", (log2(count), log2(kept), log2(inner)))
+    like = f"{kind}-{'last' if inner == 1 else 'inner'}"
+    form = f"{kind}-slow" if inner > 1 and _leads_with_one(x, reduced) else like
+    return Description(form, "reduction", (log2(count), log2(kept), log2(inner)), like)
+
+
+def _leads_with_one(x: tuple[int, ...], reduced: set[int]) -> bool:
+    """Whether the axes up to the first that is treated otherwise, kept or reduced, are all one.
+
+    onnxruntime has quick loops for a matrix, and for many matrices; for one matrix behind axes of one it has not.
+    """
+    first = next((axis for axis in range(len(x)) if (axis in reduced) is not (0 in reduced)), len(x))
+    return math.prod(x[:first]) == 1
 
 
 def _axes(operator: Operator, rank: int) -> tuple[int, ...]:

@@ -10,16 +10,23 @@ from onnx_aiwq.vocabulary import DType, Operator, Tensor
 
 
 class Description(NamedTuple):
-    """Kind, group and features of a `onnx_aiwq.kernels.Kernel`."""
+    """Kind, group, features, wider kind and later features of a `onnx_aiwq.kernels.Kernel`."""
 
     kind: str
     group: str
     features: tuple[float, ...]
+    like: str = ""
+    later: tuple[float, ...] = ()
 
 
 def log2(number: float) -> float:
     """log2 of one more than a count, so that nothing is still a number."""
     return math.log2(1 + number)
+
+
+def aliasing(stride: int) -> float:
+    """log2 of how far a stride in elements is a power of two: what lies 4096 bytes apart shares a set of the cache."""
+    return math.log2(math.gcd(stride, 1024)) if stride else 0.0
 
 
 def shape_of(tensor: Tensor | None) -> tuple[int, ...]:

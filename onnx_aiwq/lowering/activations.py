@@ -9,6 +9,7 @@ from onnx_aiwq.lowering.nodes import Node
 from onnx_aiwq.vocabulary import DType
 
 CONTRIB = "com.microsoft"
+_NEAR = 1e-6  # how far a number may be from that of HardSwish, which no float32 is exactly
 _GEMM_ACTIVATIONS = frozenset(
     {
         "Elu",
@@ -38,6 +39,12 @@ def activation_of(work: WorkingGraph, node: Node) -> dict[str, Any] | None:
         bounds = clip_bounds(work, node)
         return None if bounds is None else {"activation": "Clip", "activation_params": bounds}
     return None
+
+
+def is_gate_of_hard_swish(node: Node) -> bool:
+    """Whether x times this HardSigmoid of x is HardSwish: its slope a sixth and its offset a half."""
+    slope, offset = float(node.attributes.get("alpha", 0.2)), float(node.attributes.get("beta", 0.5))
+    return abs(slope - 1 / 6) < _NEAR and abs(offset - 0.5) < _NEAR
 
 
 def clip_bounds(work: WorkingGraph, node: Node) -> tuple[float, float] | None:

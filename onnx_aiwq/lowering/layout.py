@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_aiwq.lowering.activations import CONTRIB, activation_of
+from onnx_aiwq.lowering.activations import CONTRIB, activation_of, is_gate_of_hard_swish
 from onnx_aiwq.lowering.folding import is_per_channel
 from onnx_aiwq.lowering.matching import WorkingGraph, traversal
 from onnx_aiwq.lowering.nodes import Node
@@ -173,7 +173,7 @@ class _Layout:
         if len({self.work.shape(name) for name in node.inputs}) == 1:
             for each in inputs:
                 each.left -= 1
-            if not (adds and self.sum_into_convolution(node, inputs)):
+            if not (self.sum_into_convolution if adds else self.hard_swish)(node, inputs):
                 self.in_place(node, [each.name for each in inputs], inputs[0].channels)
         elif adds:
             self.sum_by_reshapes(node, inputs)
@@ -190,6 +190,24 @@ class _Layout:
             self.work.set_input(conv, 3, inputs[1 - index].name)
             self.absorb(conv, node, each)
             return True
+        return False
+
+    def hard_swish(self, node: Node, inputs: Sequence[_Blocked]) -> bool:
+        """Let a convolution multiply its result with the HardSigmoid of it, where nothing else reads either."""
+        if len(inputs) != 2 or node.output in self.work.kept:
+            return False
+        for each, gate in (inputs, inputs[::-1]):
+            conv, sigmoid = each.maker, gate.maker
+            if not sigmoid.is_a("HardSigmoid") or sigmoid.inputs[0] != each.name or gate.uses != 1 or each.uses != 2:
+                continue
+            if not conv.is_a("Conv", domain=BLOCKED) or conv.attributes.get("activation"):
+                continue
+            if is_gate_of_hard_swish(sigmoid):
+                self.work.set_attributes(conv, activation="HardSwish")
+                self.work.remove(sigmoid)
+                conv.stands_for = (*conv.stands_for, *sigmoid.stands_for)
+                self.absorb(conv, node, each)
+                return True
         return False
 
     def absorb(self, conv: Node, node: Node, into: _Blocked) -> None:

@@ -230,6 +230,8 @@ def _move(work: WorkingGraph, unit: _Unit) -> Found | None:
         return None
     if unit.types[0] is not unit.result or not _same_parameters(work, unit.inputs[0], unit.output):
         return None
+    if unit.node.op_type == "Resize" and unit.node.attributes.get("mode", "nearest") != "nearest":
+        return None  # it interpolates, which it does in float
     inputs = [unit.inputs[0].inputs[0], *unit.node.inputs[1:]]
     return unit.node.op_type, "", inputs, unit.node.attributes
 

@@ -28,6 +28,9 @@ _BROADCAST = frozenset(
     | {"Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"}
 )
 _ALONG_AXIS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+_REDUCTIONS = frozenset(
+    f"Reduce{kind}" for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+)
 _AXIS_SINCE = 13  # before, Softmax flattens at its axis
 _QUANTISED_UNARY = frozenset({"QLinearLeakyRelu", "QLinearSigmoid"})
 _QUANTISED_BINARY = frozenset({"QLinearAdd", "QLinearMul"})
@@ -151,11 +154,21 @@ def _movable_inputs(work: WorkingGraph, node: Node) -> list[int]:
         return [0]
     if node.op_type in _ALONG_AXIS and node.version >= _AXIS_SINCE:
         return [0]
+    if node.op_type in _REDUCTIONS:
+        return [0] if _reduced_axes(work, node) is not None else []
     if node.op_type == "MaxPool" and work.dtype(node.inputs[0]) in (DType.UINT8, DType.INT8):
         return [0] if not any(node.outputs[1:]) else []
     if node.op_type in _BROADCAST or node.op_type == "Concat":
         return [index for index, name in enumerate(node.inputs) if name]
     return []
+
+
+def _reduced_axes(work: WorkingGraph, node: Node) -> list[int] | None:
+    """Which axes a reduction takes; None where the file does not say."""
+    if node.input(1):
+        return work.integers(node.input(1)) if work.is_constant(node.input(1)) else None
+    axes = node.attributes.get("axes")
+    return None if axes is None else [int(axis) for axis in axes]
 
 
 def _pays(work: WorkingGraph, node: Node, movable: Sequence[int], perm: tuple[int, ...], ahead: set[str]) -> bool:
@@ -181,7 +194,7 @@ def _weight(work: WorkingGraph, name: str) -> int:
 
 def _fits(work: WorkingGraph, node: Node, perm: tuple[int, ...]) -> bool:
     """Whether ranks and layouts allow it."""
-    if work.shape(node.output) is None or len(work.shape(node.output) or ()) != len(perm):
+    if work.shape(node.output) is None or len(work.shape(node.output) or ()) != len(_of_result(work, node, perm)):
         return False
     if node.op_type in _QUANTISED_POOL or node.op_type == "MaxPool":
         return perm == _TO_FIRST and not node.attributes.get("channels_last", 0)
@@ -203,12 +216,23 @@ def _push(work: WorkingGraph, node: Node, movable: Sequence[int], perm: tuple[in
             work.set_input(node, index, _transposed(work, name, before, node, before=True))
         elif shape and math.prod(shape) > 1:
             _widen(work, node, index, before)
-    plain = node.output
-    result = work.make_tensor(f"{plain}/before", work.dtype(plain), _permuted(work.shape(plain), before))
-    work.set_output(node, 0, result)
+    plain, after = node.output, _of_result(work, node, perm)
+    if after != tuple(range(len(after))):
+        dims = _permuted(work.shape(plain), _inverse(after))
+        result = work.make_tensor(f"{plain}/before", work.dtype(plain), dims)
+        work.set_output(node, 0, result)
+        _add_transpose(work, result, plain, after, node, shift=0.1)
     _renamed_axes(work, node, perm)
-    _add_transpose(work, result, plain, perm, node, shift=0.1)
     work.drop_unread(made for made in old if made is not None and made.is_a("Transpose"))
+
+
+def _of_result(work: WorkingGraph, node: Node, perm: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation behind a node that had this one before it: a reduction may drop axes."""
+    if node.op_type not in _REDUCTIONS or node.attributes.get("keepdims", 1):
+        return perm
+    gone = {axis % len(perm) for axis in _reduced_axes(work, node) or ()}
+    left = [source for axis, source in enumerate(perm) if axis not in gone]
+    return tuple(sorted(left).index(source) for source in left)
 
 
 def _widen(work: WorkingGraph, node: Node, index: int, before: Sequence[int]) -> None:
@@ -244,6 +268,14 @@ def _renamed_axes(work: WorkingGraph, node: Node, perm: tuple[int, ...]) -> None
         changes["axis"] = perm[axis % len(perm)]
     if node.op_type in _QUANTISED_POOL:
         changes["channels_last"] = 1
+    if node.op_type in _REDUCTIONS:
+        axes = tuple(sorted(perm[axis % len(perm)] for axis in _reduced_axes(work, node) or ()))
+        if node.input(1):
+            value = np.asarray(axes, np.int64)
+            name = work.make_tensor(f"{node.input(1)}/moved", DType.INT64, value.shape, constant=True, value=value)
+            work.set_input(node, 1, name)
+        else:
+            changes["axes"] = axes
     if changes:
         work.set_attributes(node, **changes)
     if node.is_a("MaxPool"):

@@ -290,3 +290,11 @@ def test_baselines_by_hand() -> None:
 
 def test_five_digits_are_kept() -> None:
     assert fitting._rounded(1.23456789e-12) == 1.2346e-12
+
+
+def test_the_age_of_inputs_counts_where_every_sample_has_it() -> None:
+    made = [operator("Relu", [(size,)], [(size,)]) for size in (100, 1000)]
+    aged = [Sample("c", f"node_{index}", 1e-6, 1e-3, each, 64) for index, each in enumerate(made)]
+    assert [node.work.since_bytes for node in observe(aged).nodes] == [64, 64]
+    older = [Sample("d", "node_0", 1e-6, 1e-3, made[0])]
+    assert [node.work.since_bytes for node in observe([*aged, *older]).nodes] == [0, 0, 0]

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,6 +114,12 @@ def test_rows_come_back(tmp_path: Path) -> None:
     assert stored.finished(path) == {"composite-0", "composite-1"}
 
 
+def test_how_long_ago_an_input_was_made_comes_back_where_it_is_known(tmp_path: Path) -> None:
+    path, one = tmp_path / "samples.csv", take(0)[0]
+    append_samples(path, [replace(one, since_bytes=12_345), one])
+    assert [row.since_bytes for row in read_samples(path)] == [12_345, None]
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.97, 0.999])
 def test_a_torn_composite_is_dropped_whole(tmp_path: Path, kept: float) -> None:
     """The process was killed while it wrote the second composite: of the first nothing is lost, of the second all."""
@@ -143,7 +150,7 @@ import test_session as t
 from onnx_aiwq.calibration import session, stored
 
 write = session.append_samples
-session.Reference = lambda provider: t.Clock()
+session.Reference = lambda *_: t.Clock()
 session.call_overhead = lambda *_: t.OVERHEAD
 
 def attempt(folder, seed):
@@ -207,7 +214,7 @@ def test_killed_at_random_moments_and_resumed_is_the_same_file(tmp_path: Path, r
 def test_what_is_begun_goes_on_only_when_asked_and_with_the_same_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "Reference", lambda provider: Clock())
+    monkeypatch.setattr(session, "Reference", lambda *_: Clock())
     monkeypatch.setattr(session, "call_overhead", lambda *_: OVERHEAD)
     session.begin(tmp_path, SETTINGS, resume=False)
     with pytest.raises(PolicyError, match="add --resume"):
@@ -220,7 +227,7 @@ def test_what_is_begun_goes_on_only_when_asked_and_with_the_same_settings(
 
 
 def test_samples_of_unknown_origin_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "Reference", lambda provider: Clock())
+    monkeypatch.setattr(session, "Reference", lambda *_: Clock())
     append_samples(tmp_path / stored.SAMPLES, take(0))
     with pytest.raises(PolicyError, match=r"samples.csv has no calibration.json beside it"):
         session.begin(tmp_path, SETTINGS, resume=True)

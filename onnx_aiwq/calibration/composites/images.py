@@ -287,8 +287,8 @@ def classifier(b: Builder, x: Value) -> Value:
 BLOCKS: tuple[tuple[Block, float], ...] = (
     (plain, 5),
     (grouped, 2),
-    (depthwise, 2.5),
-    (inverted_residual, 2.5),
+    (depthwise, 3.5),
+    (inverted_residual, 4),
     (residual, 3),
     (dense, 1.5),
     (branches, 1.5),
