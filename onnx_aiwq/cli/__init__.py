@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 import os
@@ -49,6 +50,7 @@ def main() -> NoReturn:
     # A graph is many small objects that live until the end: looking for garbage among them costs a third of the time,
     # so each is looked at once, while it is young.
     gc.set_threshold(200_000, 100, 100)
+    atexit.register(gc.freeze)  # nor need the interpreter look through all of it as it ends
     defer_symbolic_arithmetic()
     if not os.environ.get("AIWQ_DEBUG"):
         warnings.simplefilter("ignore")  # of numpy and other libraries about a model's odd numbers
