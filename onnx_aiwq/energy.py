@@ -171,6 +171,7 @@ def estimate(
     """
     check_shares(utilization, negative_share)
     bound_per_bit_j = landauer_joules_per_bit(temperature_k)
+    _require_finite(costs)
     forward = costs if forward_pass else ()
     times = None if graph is None or profile.kernels is None else deployed_times(graph, profile.kernels, forward)
     if times is None:
@@ -278,6 +279,16 @@ def check_shares(utilization: float, negative_share: float) -> None:
         raise PolicyError(f"negative share {negative_share:g}: expected the share of negative Relu inputs, from 0 to 1")
 
 
+def _require_finite(costs: Sequence[NodeCost]) -> None:
+    for cost in costs:
+        if cost.like is not None or not _runs(cost):
+            continue
+        counts = () if cost.counts is None else cost.counts.operations.values()
+        if max(cost.operator.repeats, cost.bytes_read or 0, cost.bytes_written or 0, *counts) > _LARGEST_COUNT:
+            name = cost.operator.name
+            raise ModelError(f"node {name!r}: its counts exceed {_LARGEST_COUNT:.0e}; check its shapes and trip counts")
+
+
 def _runs(cost: NodeCost) -> bool:
     return cost.status is not Status.CONSTANT
 
@@ -291,8 +302,6 @@ def _node_energy(cost: NodeCost, profile: HardwareProfile, utilization: float) -
         return NodeEnergy(name, None, None, None, None, None)
     moved_bytes = cost.bytes_read + cost.bytes_written
     by_type = by_dtype(cost.counts or Counts())
-    if max(moved_bytes, cost.operator.repeats, *by_type.values(), 0) > _LARGEST_COUNT:
-        raise ModelError(f"node {name!r}: its counts exceed {_LARGEST_COUNT:.0e}; check its shapes and trip counts")
     compute_j = compute_s = 0.0
     for dtype, transistors in by_type.items():
         coefficient = profile.coefficient(cost.family, dtype)

@@ -36,6 +36,39 @@ def _doubled() -> onnx.ModelProto:
     return model([*nodes, node("Relu", [names[-1]], ["y"])])
 
 
+@hostile("dims: samples of 4,097 coordinates")
+def _sampled() -> onnx.ModelProto:
+    inputs = [value("x", [1, 1, 2]), value("g", [1, 4, 4097])]
+    return model([node("GridSample", ["x", "g"], ["y"], mode="cubic")], inputs=inputs)
+
+
+@hostile("dims: thirty loops of 2^30 in one another")
+def _loops_in_loops() -> onnx.ModelProto:
+    part = body([node("Add", ["x", "x"], ["t0"])], [], ["t0"])
+    for depth in range(30):
+        loop = node("Loop", ["n", ""], [f"t{depth + 1}"], body=_repeated(part))
+        part = body([loop], [], [f"t{depth + 1}"])
+    return model(
+        [*part.node, node("Identity", ["t30"], ["y"])], [constant("n", np.int64(2**30)), constant("yes", True)]
+    )
+
+
+def _repeated(part: onnx.GraphProto) -> onnx.GraphProto:
+    """The body of a Loop that carries nothing on and never ends before its limit."""
+    inputs = [onnx.ValueInfoProto(name=name) for name in ("i", "go")]
+    outputs = [onnx.ValueInfoProto(name="on"), *part.output]
+    return helper.make_graph([*part.node, node("Identity", ["yes"], ["on"])], "body", inputs, outputs)
+
+
+@hostile("dims: the gradient of a pooling without a kernel")
+def _gradient_of_nothing() -> onnx.ModelProto:
+    gradient = node("Gradient", ["x"], ["y"], domain="ai.onnx.preview.training", xs=["x"], y="t")
+    made = model([node("MaxPool", ["x"], ["t"]), gradient], inputs=[value("x", [1, 1, 4, 4])])
+    made.graph.value_info.append(value("t", [1, 1, 2, 2]))
+    made.opset_import.append(helper.make_opsetid("ai.onnx.preview.training", 1))
+    return made
+
+
 @hostile("dims: of a tile")
 def _tiled() -> onnx.ModelProto:
     return model([node("Tile", ["x", "r"], ["y"])], [constant("r", np.int64([2**62, 2**62]))])

@@ -17,6 +17,8 @@ Convention = Literal["default", "paper"]
 CONVENTION_NAME = "onnx_aiwq.convention/1"
 DECOMPOSED_FAMILY = "composite"
 _MAX_EXPANSIONS = 20  # function bodies within function bodies
+# A rule may take a well-formed node for granted; one that is not must not end the whole report.
+MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Status(str, enum.Enum):
@@ -117,6 +119,11 @@ def count_operator(operator: Operator, graph: Graph, *, convention: Convention =
     return NodeCost(operator, status, family, counts * operator.repeats, read, written)
 
 
+def misfit(error: Exception) -> str:
+    """Why a node that its rule cannot read has no count."""
+    return f"does not fit its rule: {type(error).__name__}: {error}"
+
+
 def _by_rule(operator: Operator, rule: Rule) -> tuple[Status, str, Counts | None, str]:
     if rule.function is None:
         return Status.MOVEMENT, rule.family, Counts(), ""
@@ -124,9 +131,8 @@ def _by_rule(operator: Operator, rule: Rule) -> tuple[Status, str, Counts | None
         counts = rule.function(operator)
     except (ShapeError, ModelError) as error:
         return Status.UNSUPPORTED, rule.family, None, str(error)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # A rule may take a well-formed node for granted; one that is not must not end the whole report.
-        return Status.UNSUPPORTED, rule.family, None, f"does not fit its rule: {type(error).__name__}: {error}"
+    except MISFITS as error:
+        return Status.UNSUPPORTED, rule.family, None, misfit(error)
     unpriced = [dtype.label for dtype in counts.dtypes if dtype.bits == 0 or dtype.is_complex]
     if unpriced:
         return Status.UNSUPPORTED, rule.family, None, f"computes in {unpriced[0]}, which has no price"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.graph import Graph
+from onnx_aiwq.operations.counting import MISFITS, misfit
 from onnx_aiwq.operations.registry import find_rule, size_of
 from onnx_aiwq.training.registry import BackwardRule, find_backward_rule
 from onnx_aiwq.vocabulary import Counts, Operator, Tensor
@@ -249,6 +250,8 @@ class _Sweep:
             counts = rule.function(operator, wanted)
         except ShapeError as error:
             return None, str(error)
+        except MISFITS as error:
+            return None, misfit(error)
         return counts * operator.repeats, ""
 
     def _by_body(self, operator: Operator, wanted: frozenset[int]) -> tuple[Counts | None, str]:

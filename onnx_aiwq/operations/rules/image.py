@@ -190,6 +190,8 @@ def grid_sample(op: Operator) -> Counts:
         ONNX operators: GridSample. Keys, IEEE Trans. ASSP 29 (1981), for the cubic kernel.
     """
     image, (*places, dimensions) = _shape_of_rank(op.input(0), "X", 3), _shape_of_rank(op.input(1), "grid", 3)
+    if dimensions != len(image) - 2:
+        raise ShapeError(f"grid has points of {dimensions} coordinates; X {list(image)} takes {len(image) - 2}")
     dtype = dtype_of(op.input(1))
     points = math.prod(places)
     taps = _taps_per_dimension(op.attributes.get("mode", "linear"), op)
