@@ -254,6 +254,7 @@ def _by_onnxruntime(model: onnx.ModelProto, feeds: dict[str, Any]) -> list[Any] 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         results: list[Any] = session.run(None, feeds)

@@ -56,6 +56,21 @@ def _run(job: dict[str, Any], seconds: int, cpu_seconds: int, limit_bytes: int, 
     }
 
 
+def _warm_up() -> None:
+    """Do once what each command would do by itself: modules and templates that are loaded when they are first used."""
+    from onnx import parser
+
+    from onnx_aiwq import analyze
+    from onnx_aiwq.render import render
+    from onnx_aiwq.render.html import render_report_html
+
+    text = '<ir_version: 10, opset_import: ["": 21]> g (float[n, 2] x) => (float[n, 2] y) { y = Relu(x) }'
+    document = analyze(parser.parse_model(text)).to_dict()
+    render_report_html(document)
+    for form in ("table", "csv", "markdown", "json"):
+        render(document, form)
+
+
 def main() -> None:
     import onnx_shape_inference
     from onnx.reference import ReferenceEvaluator
@@ -65,6 +80,7 @@ def main() -> None:
 
     assert all((onnx_shape_inference, ReferenceEvaluator, cli, render, report))
     load_rules()
+    _warm_up()
     seconds, cpu_seconds, limit_bytes = map(int, sys.argv[1:4])
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:

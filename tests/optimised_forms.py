@@ -56,7 +56,7 @@ def _step(source: Path, target: Path, step: str, feeds: Feeds, fixed: Mapping[st
     logging.getLogger().setLevel(logging.ERROR)  # advice that does not matter here
     try:
         if step in LEVELS:
-            write_optimised(str(source), target, step, fixed, threads=2)
+            write_optimised(str(source), target, step, fixed)
         elif step == "fused":
             kind = next(name for name in ("bert", "gpt2", "vit") if name in source.name)
             fused = optimize_model(str(source), model_type=kind, num_heads=12, hidden_size=768, opt_level=0)

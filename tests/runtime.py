@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     elements: NDArray[Any] | None
 
 
-def write_optimised(model: bytes | str, target: Path, level: str, fixed: Mapping[str, int], threads: int = 1) -> None:
+def write_optimised(model: bytes | str, target: Path, level: str, fixed: Mapping[str, int]) -> None:
     """Write the graph that onnxruntime's optimiser makes of a model (its bytes or file) at one of `LEVELS`.
 
     Args:
@@ -43,13 +43,12 @@ def write_optimised(model: bytes | str, target: Path, level: str, fixed: Mapping
         target: the file to write.
         level: of optimisation.
         fixed: sizes of symbolic dimensions.
-        threads: of the session, which decide nothing about the graph.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.optimized_model_filepath = str(target)
     options.log_severity_level = 4
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.add_session_config_entry(*_UNPACKED)
     for name, size in fixed.items():
         options.add_free_dimension_override_by_name(name, size)
@@ -135,7 +134,7 @@ def _session(model: onnx.ModelProto, names: Sequence[str]) -> tuple[ort.Inferenc
     light.functions.extend(model.functions)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 2
+    options.intra_op_num_threads = 1  # the tests run in as many processes as there are processors
     options.log_severity_level = 4
     options.add_session_config_entry(*_UNPACKED)
     session = ort.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -251,6 +251,7 @@ def test_types_and_shapes_are_those_of_a_run(case: Call) -> None:
         skip_if_old("ends the process where axes of Resize are negative")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     graph = load(model)
