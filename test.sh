@@ -12,18 +12,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 # Most modules of what is installed are never imported; those that are get compiled then.
 "$bin/python" -m pip install --quiet --no-compile "$(ls dist/*.whl)[test]"
 
+step() { echo "== $1 (after $SECONDS s)"; }
+
 # Tests of HTML pages need a browser; without one they are skipped and say so.
 if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "== chromium"; { apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
+    step chromium; { apt-get update && apt-get install -y --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 \
         || echo "chromium could not be installed"
 fi
 
-echo "== ruff";             "$bin/ruff" check . && "$bin/ruff" format --check .
-echo "== mypy";             "$bin/mypy"
-echo "== import contracts"; "$bin/lint-imports" --no-cache | tail -n 8
+step ruff;               "$bin/ruff" check . && "$bin/ruff" format --check .
+step mypy;               "$bin/mypy"
+step "import contracts"; "$bin/lint-imports" --no-cache | tail -n 8
 # The tests import the installed wheel: `pythonpath` holds tests/ alone, and -P keeps this folder off the path.
-echo "== tests";            AIWQ_EXPECT_WHEEL=1 "$bin/python" -P -m pytest -n 2 --dist worksteal "$@"
+step tests;              AIWQ_EXPECT_WHEEL=1 "$bin/python" -P -m pytest -n 2 --dist worksteal --durations=15 "$@"
 contract=../shared/checks/contract.py
 if [ -f "$contract" ]; then
-    echo "== contract";     "$bin/python" "$contract" "$bin/aiwq"
+    step contract;       "$bin/python" "$contract" "$bin/aiwq"
 fi
