@@ -23,8 +23,8 @@ fi
 step ruff;               "$bin/ruff" check . && "$bin/ruff" format --check .
 step mypy;               "$bin/mypy"
 step "import contracts"; "$bin/lint-imports" --no-cache | tail -n 8
-# The tests import the installed wheel: `pythonpath` holds tests/ alone, and -P keeps this folder off the path.
-step tests;              AIWQ_EXPECT_WHEEL=1 "$bin/python" -P -m pytest -n 2 --dist worksteal --durations=15 "$@"
+# The tests import the installed wheel: `pythonpath` holds tests/ alone, and `pytest` does not put this folder on the path.
+step tests;              AIWQ_EXPECT_WHEEL=1 "$bin/pytest" -n 2 --dist worksteal --durations=15 "$@"
 contract=../shared/checks/contract.py
 if [ -f "$contract" ]; then
     step contract;       "$bin/python" "$contract" "$bin/aiwq"
