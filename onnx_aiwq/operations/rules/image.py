@@ -230,7 +230,7 @@ _CONVERTED_PIXEL = {"mul": 4, "add": 2, "sub": 4, "compare": 6}
 
 @rule("ImageDecoder", family="image")
 def image_decoder(op: Operator) -> Counts:
-    """An image from its file: the transform of JPEG, the costliest of the formats (upper bound).
+    """An image from its file: the transform of JPEG, the costliest of the formats, without its entropy code.
 
     Equation:
         sample = clamp(128 + IDCT(quantised * quantiser)), the inverse cosine transform of 8 x 8 by rows, then columns
