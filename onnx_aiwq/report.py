@@ -179,6 +179,9 @@ class Report:
             lines.append(f"dimensions that nobody bound are assumed: {names}; bind them with --bind {first}=N")
         if self.unsupported:
             lines.append(f"the totals are partial: {_describe(self.unsupported)}; they hold no cost of these")
+        bound = {operator_label(cost.operator): None for cost in self.costs if cost.bound}
+        if bound:
+            lines.append(f"run-time data decides what these cost, the most is counted (bound): {_listed(list(bound))}")
         if self.energy.joules is None:
             lines.append("no node that runs has a price: energy, eCAL and CO2 are unknown")
         if self._symbolic and self.symbolic is None:
@@ -217,6 +220,7 @@ class Report:
                 **totals_entry(self.costs),
                 "peak_activation_bytes": self.peak_activation_bytes,
                 "partial": self.partial,
+                "bound": any(cost.bound for cost in self.costs),
                 "formulas": None if self.symbolic is None else formulas_entry(self.symbolic),
             },
             "by_dtype": {dtype.label: dtype_entry(self.counts.of_dtype(dtype)) for dtype in self.counts.dtypes},
@@ -375,6 +379,9 @@ def _describe(unsupported: Sequence[NodeCost]) -> str:
     reasons: dict[str, str] = {}
     for cost in unsupported:
         reasons.setdefault(operator_label(cost.operator), cost.reason)
-    listed = [f"{label} ({reason})" for label, reason in list(reasons.items())[:_LISTED]]
-    more = f" and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
-    return ", ".join(listed) + more
+    return _listed([f"{label} ({reason})" for label, reason in reasons.items()])
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -142,6 +142,7 @@ def _node_entry(cost: NodeCost, spent: NodeEnergy, computed: _Computed) -> dict[
         "bytes_written": cost.bytes_written,
         "energy_j": spent.joules,
         "seconds": spent.seconds,
+        "bound": cost.bound,
         **({"reason": cost.reason} if cost.reason else {}),
     }
 
@@ -172,6 +173,7 @@ def _operator_entry(members: Sequence[tuple[NodeCost, NodeEnergy]]) -> dict[str,
     return {
         "nodes": len(members),
         "unsupported": sum(cost.status is Status.UNSUPPORTED for cost, _ in members),
+        "bound": sum(cost.bound for cost, _ in members),
         **(counts if known else dict.fromkeys(counts)),
         "bytes_read": _known_sum(cost.bytes_read for cost, _ in members),
         "bytes_written": _known_sum(cost.bytes_written for cost, _ in members),

@@ -232,6 +232,7 @@ class Operator:
         repeats: how often the node runs per inference (product of enclosing trip counts).
         constant: True when its result does not depend on run-time inputs, so that a runtime folds it.
         branches: enclosing If branches as (if node name, branch attribute) pairs, outermost first.
+        bound: whether run-time data decides how often it runs, or how large its outputs are, and the most is taken.
     """
 
     name: str
@@ -245,6 +246,7 @@ class Operator:
     repeats: int = 1
     constant: bool = False
     branches: tuple[tuple[str, str], ...] = ()
+    bound: bool = False
 
     def input(self, index: int) -> Tensor | None:
         """The input at a position, None when it is absent or left out."""

@@ -37,7 +37,7 @@ def run_if(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries: Entries, p
     for branch in branches:
         graph = subgraph(walk, node, branch)
         marks = place.branches if known else (*place.branches, (name, branch))
-        inner = inside(place, graph, f"{name}/{branch}", branches=marks)
+        inner = inside(place, graph, f"{name}/{branch}", branches=marks, bound=place.bound or not known)
         results.append(walk.run_graph(graph, captured(graph, entries), inner))
     outputs: list[Entry | None]
     if known:

@@ -98,7 +98,9 @@ class _Search:
             scope[formal.name] = made
         times = self.place.repeats * repeats
         home = self.place.home_of(f"{self.name}/{which}")
-        results = self.walk.run_graph(graph, scope, inside(self.place, graph, scope_name, repeats=times, home=home))
+        bound = self.place.bound or not sizes.first
+        inner = inside(self.place, graph, scope_name, repeats=times, home=home, bound=bound)
+        results = self.walk.run_graph(graph, scope, inner)
         self.walk.subgraphs += 1
         self.made += results
         return results

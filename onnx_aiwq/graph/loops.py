@@ -44,6 +44,11 @@ class _Site:
     entries: Entries
     place: Place
 
+    @property
+    def trip_count(self) -> str:
+        """The symbol that stands for how often the body runs, where only run-time data knows it."""
+        return f"{self.name}_trip_count"
+
     def run(self, given: Sequence[Entry], repeats: int, iteration: int | None = None) -> list[Entry]:
         """Walk the body once, for all iterations or for one."""
         scope = captured(self.body, self.entries)
@@ -51,7 +56,8 @@ class _Site:
         name = self.name if iteration is None else f"{self.name}/{iteration}"
         # The constants of a body are the same ones in every iteration.
         home = self.place.home_of(self.name)
-        place = inside(self.place, self.body, name, repeats=self.place.repeats * repeats, home=home)
+        bound = self.place.bound or self.trip_count in self.walk.engine.symbols.bounded
+        place = inside(self.place, self.body, name, repeats=self.place.repeats * repeats, home=home, bound=bound)
         return self.walk.run_graph(self.body, scope, place)
 
     def formal(self, index: int) -> str:
@@ -81,7 +87,7 @@ def _site(walk: Walk, node: onnx.NodeProto, entries: Entries, place: Place) -> _
 def _run_loop(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries: Entries, place: Place) -> Outputs:
     site = _site(walk, node, entries, place)
     symbols, carried = walk.engine.symbols, list(inputs[2:])
-    count = f"{site.name}_trip_count"
+    count = site.trip_count
     limit, starts = _limit(inputs), _truth(inputs[1]) if len(inputs) > 1 and inputs[1] is not None else True
     if starts is False:
         limit = 0
@@ -327,6 +333,7 @@ def _run_batched_scan(walk: Walk, node: onnx.NodeProto, inputs: Inputs, entries:
         steps = int(lengths.data.sum())
     elif lengths is not None:
         walk.warnings.append(f"{describe(node)}: run-time data may shorten its sequences; the longest are counted")
+        site = replace(site, place=replace(place, bound=True))
     states = [_slice(entry, [0], site.formal(index)) for index, entry in enumerate(inputs[1:split])]
     slices = [_slice(entry, [0, 1], site.formal(split - 1 + index)) for index, entry in enumerate(inputs[split:])]
     results, _ = _run_together(site, [], states, slices, steps)

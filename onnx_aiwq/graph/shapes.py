@@ -238,7 +238,7 @@ class ShapeEngine:
         if declared is not None and declared.HasField("dim_value") and declared.dim_value >= 0:
             return int(declared.dim_value)
         named = declared.dim_param if declared is not None else ""
-        return self.symbols.resolve(named or f"{value.name}_dim{axis}", upper)
+        return self.symbols.resolve(named or f"{value.name}_dim{axis}", upper, tensor=value.name or "")
 
     def _contradict(self, value: ir.Value, declared: Sequence[int | None], inferred: Sequence[int | None]) -> None:
         def text(dims: Iterable[int | None]) -> str:

@@ -16,7 +16,7 @@ class OversizeError(ValueError):
     """A tensor of more dimensions, or of a larger one, than any file can state."""
 
 
-Assumptions: TypeAlias = tuple[dict[str, int], set[str], set[str]]
+Assumptions: TypeAlias = tuple[dict[str, int], set[str], set[str], set[str]]
 _ALIAS = "aiwq_dim"  # the libraries parse dimensions as expressions, in which not every ONNX name is an identifier
 
 
@@ -27,6 +27,7 @@ class Symbols:
         bound: name -> value as given by the user.
         assumed: name -> value taken, for every symbol that was needed and not bound: its upper bound or 1.
         bounded: names of the assumed symbols whose value is an upper bound.
+        bounded_tensors: names of the tensors that such a symbol is a dimension of where run-time data decides it.
         symbolic: whether unbound symbols stay symbols (for formulas) instead of taking a value.
     """
 
@@ -37,6 +38,7 @@ class Symbols:
         self.bound = dict(bound)
         self.assumed: dict[str, int] = {}
         self.bounded: set[str] = set()
+        self.bounded_tensors: set[str] = set()
         self.symbolic = symbolic
         self._assumed_before = dict(assumed or {})
         self._used: set[str] = set()
@@ -47,12 +49,13 @@ class Symbols:
         """Alias -> name of the symbols that occur in formulas."""
         return {alias: name for name, alias in self._aliases.items()}
 
-    def resolve(self, name: str, upper: Dim | None = None) -> int:
+    def resolve(self, name: str, upper: Dim | None = None, *, tensor: str = "") -> int:
         """The value of a symbol: as bound; else a formula in symbolic mode; else an assumption, which is noted.
 
         Args:
             name: of the symbol.
             upper: the most that run-time data can make of it, where that is known; taken instead of 1.
+            tensor: that has it as a dimension.
         """
         self._used.add(name)
         if name in self.bound:
@@ -63,6 +66,8 @@ class Symbols:
             return cast(int, symbol(alias))  # takes part in arithmetic as an int does
         if name not in self.assumed and isinstance(upper, int):
             self.bounded.add(name)
+        if tensor and name in self.bounded:
+            self.bounded_tensors.add(tensor)
         return self.assumed.setdefault(name, upper if isinstance(upper, int) else 1)
 
     def merged(self, name: str, shapes: Sequence[Sequence[int] | None], *, bounded: bool = True) -> list[int] | None:
@@ -80,7 +85,9 @@ class Symbols:
         if len(known) != len(shapes) or len({len(shape) for shape in known}) != 1:
             return None
         return [
-            dims[0] if len(set(dims)) == 1 else self.resolve(f"{name}_dim{axis}", _largest(dims) if bounded else None)
+            dims[0]
+            if len(set(dims)) == 1
+            else self.resolve(f"{name}_dim{axis}", _largest(dims) if bounded else None, tensor=name)
             for axis, dims in enumerate(zip(*known, strict=True))
         ]
 
@@ -93,11 +100,11 @@ class Symbols:
 
     def mark(self) -> Assumptions:
         """What `reset` needs to forget every assumption that is made from now on."""
-        return dict(self.assumed), set(self.bounded), set(self._used)
+        return dict(self.assumed), set(self.bounded), set(self.bounded_tensors), set(self._used)
 
     def reset(self, mark: Assumptions) -> None:
         """Forget the assumptions made since the mark was taken."""
-        self.assumed, self.bounded, self._used = dict(mark[0]), set(mark[1]), set(mark[2])
+        self.assumed, self.bounded, self.bounded_tensors, self._used = dict(mark[0]), *map(set, mark[1:])
 
     def knows(self, dim: Dim) -> bool:
         """Whether a dimension is a size, or a formula in nothing but symbols of the model."""

@@ -53,6 +53,7 @@ class Place:
         scope: path of names, "" at the top.
         repeats: product of the trip counts around.
         branches: If branches around, outermost first.
+        bound: whether run-time data decides how often what stands here runs, and the most is taken.
         opsets: domain -> version in force.
         attributes: attributes of the enclosing function call, by name.
         declared: tensor name -> type that the file declares in this scope.
@@ -65,6 +66,7 @@ class Place:
     scope: str = ""
     repeats: int = 1
     branches: tuple[tuple[str, str], ...] = ()
+    bound: bool = False
     attributes: Mapping[str, onnx.AttributeProto] = field(default_factory=dict)
     declared: Mapping[str, onnx.TypeProto] = field(default_factory=dict)
     depth: int = 0
@@ -236,6 +238,7 @@ class Walk:
         after: Sequence[Entry] = (),
     ) -> None:
         """Write an operator down, with edges from the producers of what it reads and of what its subgraphs made."""
+        bounded = self.engine.symbols.bounded_tensors
         self.operators.append(
             Operator(
                 name=name,
@@ -249,6 +252,7 @@ class Walk:
                 repeats=place.repeats,
                 constant=constant,
                 branches=place.branches,
+                bound=place.bound or any(entry is not None and entry.value.name in bounded for entry in outputs),
             )
         )
         producers = self._producers

@@ -39,6 +39,7 @@ def likeness(operator: Operator) -> Likeness | None:
             operator.version,
             operator.repeats,
             operator.constant,
+            operator.bound,
             len(operator.inputs),
             tuple([None if tensor is None else _kind(tensor) for tensor in tensors]),
             places,

@@ -75,6 +75,11 @@ def known_scalar(tensor: Tensor | None) -> float | None:
     return float(value)
 
 
+def unknown_input(index: int) -> Callable[[Operator], bool]:
+    """A test of operators: whether this input is given, and its one value is not known before a run."""
+    return lambda op: op.input(index) is not None and known_scalar(op.input(index)) is None
+
+
 def axis_index(axis: int, rank: int) -> int:
     """Return the non-negative index of an axis; negative axes count from the end.
 

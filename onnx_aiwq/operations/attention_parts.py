@@ -66,6 +66,11 @@ def cached_length(tensor: Tensor | None) -> int:
     return 0 if tensor is None else shape_of(tensor, "the past key")[2]
 
 
+def shares_buffer(op: Operator) -> bool:
+    """Whether the past is as long as the buffer that it shares with the present, of which it fills a part."""
+    return bool(op.attributes.get("past_present_share_buffer"))
+
+
 def rotation(dtype: DType, elements: int) -> Counts:
     """Rotation of pairs (x1, x2): cos x1 - sin x2 and sin x1 + cos x2."""
     pairs = elements // 2
@@ -87,7 +92,7 @@ def projected_attention(op: Operator, sums: int, past: Tensor | None, dtype: DTy
     _, key_size, value_size = op.attributes.get("qkv_hidden_sizes") or (hidden // 3,) * 3
     heads = int(op.attributes["num_heads"])
     before = 0 if past is None else shape_of(past, "the past")[3]
-    if op.attributes.get("past_present_share_buffer"):
+    if shares_buffer(op):
         before = max(before - length, 0)
     sizes = AttentionSizes(batch, heads, length, before + length, int(key_size) // heads, int(value_size) // heads)
     total = attend(op, dtype, sizes, sums=sums)

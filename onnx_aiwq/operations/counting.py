@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from onnx_aiwq.errors import ModelError, PolicyError, ShapeError
 from onnx_aiwq.graph import Graph
@@ -43,6 +43,7 @@ class NodeCost:
         bytes_read: bytes; None where a shape is unknown.
         bytes_written: bytes; None where a shape is unknown.
         reason: why the node is unsupported, else "".
+        bound: whether the counts or bytes are the most that run-time data can make of them.
         like: the first of the nodes of equal cost that were counted together, None for that one itself. A cost that is
             made from this one is like no other.
     """
@@ -54,6 +55,7 @@ class NodeCost:
     bytes_read: int | None
     bytes_written: int | None
     reason: str = ""
+    bound: bool = False
     like: NodeCost | None = field(default=None, init=False, repr=False, compare=False)
 
 
@@ -95,7 +97,8 @@ def _count_like(operator: Operator, graph: Graph, convention: Convention, equal:
         if key is not None and not cost.reason:  # a reason names the node
             equal[key] = cost
         return cost
-    cost = NodeCost(operator, first.status, first.family, first.counts, first.bytes_read, first.bytes_written)
+    counts, read, written = first.counts, first.bytes_read, first.bytes_written
+    cost = NodeCost(operator, first.status, first.family, counts, read, written, bound=first.bound)
     object.__setattr__(cost, "like", first)
     return cost
 
@@ -107,16 +110,13 @@ def count_operator(operator: Operator, graph: Graph, *, convention: Convention =
     if operator.constant:
         family = rule.family if rule else DECOMPOSED_FAMILY
         return NodeCost(operator, Status.CONSTANT, family, Counts(), 0, 0)
-    if rule is not None:
-        status, family, counts, reason = _by_rule(operator, rule)
-    else:
-        status, family = Status.DECOMPOSED, DECOMPOSED_FAMILY
-        counts, reason = _by_body(operator, graph, 0)
+    status, family, counts, reason, bound = _by_body(operator, graph, 0) if rule is None else _by_rule(operator, rule)
     if counts is None:
-        return NodeCost(operator, Status.UNSUPPORTED, family, None, read, written, reason)
+        return NodeCost(operator, status, family, None, read, written, reason)
     if convention == "paper":
         counts = counts.without(BasicOp.COMPARE)
-    return NodeCost(operator, status, family, counts * operator.repeats, read, written)
+    bound = bound or operator.bound
+    return NodeCost(operator, status, family, counts * operator.repeats, read, written, bound=bound)
 
 
 def misfit(error: Exception) -> str:
@@ -124,39 +124,48 @@ def misfit(error: Exception) -> str:
     return f"does not fit its rule: {type(error).__name__}: {error}"
 
 
-def _by_rule(operator: Operator, rule: Rule) -> tuple[Status, str, Counts | None, str]:
+class _Call(NamedTuple):
+    """What one call of a node costs; the fields are those of `NodeCost`."""
+
+    status: Status
+    family: str
+    counts: Counts | None
+    reason: str = ""
+    bound: bool = False
+
+
+def _by_rule(operator: Operator, rule: Rule) -> _Call:
     if rule.function is None:
-        return Status.MOVEMENT, rule.family, Counts(), ""
+        return _Call(Status.MOVEMENT, rule.family, Counts())
     try:
-        counts = rule.function(operator)
+        counts, bound = rule.function(operator), rule.is_bound(operator)
     except (ShapeError, ModelError) as error:
-        return Status.UNSUPPORTED, rule.family, None, str(error)
+        return _Call(Status.UNSUPPORTED, rule.family, None, str(error))
     except MISFITS as error:
-        return Status.UNSUPPORTED, rule.family, None, misfit(error)
+        return _Call(Status.UNSUPPORTED, rule.family, None, misfit(error))
     unpriced = [dtype.label for dtype in counts.dtypes if dtype.bits == 0 or dtype.is_complex]
     if unpriced:
-        return Status.UNSUPPORTED, rule.family, None, f"computes in {unpriced[0]}, which has no price"
-    return Status.COUNTED, rule.family, counts, ""
+        return _Call(Status.UNSUPPORTED, rule.family, None, f"computes in {unpriced[0]}, which has no price")
+    return _Call(Status.COUNTED, rule.family, counts, bound=bound)
 
 
-def _by_body(operator: Operator, graph: Graph, depth: int) -> tuple[Counts | None, str]:
-    """Count the parts of the ONNX function body that defines the operator, for one call."""
+def _by_body(operator: Operator, graph: Graph, depth: int) -> _Call:
+    """Count the parts of the ONNX function body that defines the operator."""
     parts = graph.expand(operator) if depth < _MAX_EXPANSIONS else None
     if parts is None:
-        return None, _reason_without_rule(operator)
-    total = Counts()
+        return _Call(Status.UNSUPPORTED, DECOMPOSED_FAMILY, None, _reason_without_rule(operator))
+    total, bound = Counts(), False
     for part in parts:
         if part.constant:
             continue
         rule = find_rule(part.op_type, part.domain, part.version)
-        if rule is None:
-            counts, reason = _by_body(part, graph, depth + 1)
-        else:
-            _, _, counts, reason = _by_rule(part, rule)
-        if counts is None:
-            return None, f"{part.op_type} in its function body {reason}"
-        total += counts * (part.repeats // max(operator.repeats, 1))
-    return total, ""
+        call = _by_body(part, graph, depth + 1) if rule is None else _by_rule(part, rule)
+        if call.counts is None:
+            reason = f"{part.op_type} in its function body {call.reason}"
+            return _Call(Status.UNSUPPORTED, DECOMPOSED_FAMILY, None, reason)
+        total += call.counts * (part.repeats // max(operator.repeats, 1))
+        bound = bound or call.bound or part.bound
+    return _Call(Status.DECOMPOSED, DECOMPOSED_FAMILY, total, bound=bound)
 
 
 def _reason_without_rule(operator: Operator) -> str:

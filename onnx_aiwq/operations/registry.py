@@ -18,6 +18,7 @@ from onnx_aiwq.vocabulary import Counts, Operator, Tensor
 ENTRY_POINT_GROUP = "onnx_aiwq.rules"
 RuleFunction = Callable[[Operator], Counts]
 Traffic = Literal["whole", "view", "selected", "generated"]
+Bound = bool | Callable[[Operator], bool]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Rule:
             from the first input (gathers, slices), other inputs are read whole. `generated`: outputs are written, of
             the inputs only the shape matters.
         docstring: as it is written, indented.
+        bound: whether the count is the most that run-time data can make of it; a function where the node decides that.
     """
 
     op_type: str
@@ -44,6 +46,7 @@ class Rule:
     function: RuleFunction | None
     traffic: Traffic
     docstring: str
+    bound: Bound = False
 
     @property
     def documentation(self) -> str:
@@ -56,6 +59,10 @@ class Rule:
         if self.function is None:
             return f"movement rule of {self.family}"
         return f"{self.function.__module__}:{self.function.__name__}"
+
+    def is_bound(self, operator: Operator) -> bool:
+        """Whether the count of a node is an upper bound, because run-time data decides the true one."""
+        return self.bound if isinstance(self.bound, bool) else self.bound(operator)
 
 
 _RULES: dict[tuple[str, str], list[Rule]] = {}
@@ -73,12 +80,18 @@ def _register(entry: Rule) -> None:
 
 
 def rule(
-    *op_types: str, family: str, domain: str = "", since: int = 1, traffic: Traffic = "whole"
+    *op_types: str,
+    family: str,
+    domain: str = "",
+    since: int = 1,
+    traffic: Traffic = "whole",
+    bound: Bound = False,
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Register the decorated function as the cost rule of one or more operators.
 
     The function takes an `Operator` and returns the `Counts` of one call. Its docstring has the sections
-    *Equation*, *Basic operations*, *Not counted*, *Example* and *Reference*.
+    *Equation*, *Basic operations*, *Not counted*, *Example* and *Reference*. Where run-time data decides the count, it
+    gives the most that there can be, and `bound` says so: True, or a function of the `Operator` where only some are.
 
     Raises:
         ValueError: if an operator already has a rule from the same version on.
@@ -86,7 +99,7 @@ def rule(
 
     def decorate(function: RuleFunction) -> RuleFunction:
         for op_type in op_types:
-            _register(Rule(op_type, domain, since, family, function, traffic, function.__doc__ or ""))
+            _register(Rule(op_type, domain, since, family, function, traffic, function.__doc__ or "", bound))
         return function
 
     return decorate

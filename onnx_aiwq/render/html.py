@@ -177,8 +177,10 @@ def _cards(report: Report) -> Iterator[dict[str, Any]]:
     coverage = report["coverage"]
     gaps = f"unsupported: {', '.join(map(plain, coverage['unsupported_operators']))}" if coverage["unsupported"] else ""
     known = coverage["nodes"] - coverage["unsupported"]
+    bounds = views.upper_bounds(report)
+    notes = [gaps or "no gap", *([f"{bounds:,} upper bounds"] if bounds else [])]
     share = f"{math.floor(1000 * known / max(coverage['nodes'], 1)) / 10:g} %"
-    yield _card("Coverage", share, f"{known:,} of {coverage['nodes']:,} nodes; {gaps or 'no gap'}")
+    yield _card("Coverage", share, f"{known:,} of {coverage['nodes']:,} nodes; {'; '.join(notes)}")
 
 
 def _card(title: str, value: str, source: str) -> dict[str, Any]:

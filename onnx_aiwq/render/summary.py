@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from onnx_aiwq.render.views import Group, groups, together
+from onnx_aiwq.render.views import Group, groups, together, upper_bounds
 from onnx_aiwq.units import format_bytes, format_count, format_si
 
 Report = Mapping[str, Any]
@@ -133,6 +133,9 @@ def _model_facts(report: Report) -> Iterator[tuple[str, str, str]]:
         f"liveness in execution order; depth {graph['depth']} of {graph['nodes']} nodes",
     )
     parts = [f"{coverage[key]} {key}" for key in ("counted", "decomposed", "movement", "constant") if coverage[key]]
+    bounds = upper_bounds(report)
+    if bounds:
+        parts.append(f"{bounds} of them upper bounds")
     missing = ", ".join(plain(name) for name in coverage["unsupported_operators"])
     if coverage["unsupported"]:
         parts.append(f"{coverage['unsupported']} unsupported: {missing}")

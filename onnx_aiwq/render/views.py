@@ -42,6 +42,11 @@ class Group:
     not_counted: int = 0
 
 
+def upper_bounds(report: Report) -> int:
+    """How many nodes have counts or bytes that are upper bounds; reports of early versions do not say."""
+    return sum(entry.get("bound", 0) for entry in report["by_operator"].values())
+
+
 def groups(report: Report, by: str) -> list[Group]:
     """The nodes of a report by operator, node, data type or scope, the costliest first.
 

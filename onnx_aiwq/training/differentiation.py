@@ -73,6 +73,7 @@ def _gradient_cost(graph: Graph, cost: NodeCost, convention: Convention) -> Node
         counts * repeats,
         None if read is None else read * repeats,
         None if written is None else written * repeats,
+        bound=operator.bound or any(each.bound for each in again),
     )
 
 

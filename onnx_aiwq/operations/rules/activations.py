@@ -12,6 +12,7 @@ from onnx_aiwq.operations.arithmetic import (
     sigmoid,
     softplus,
     tanh,
+    unknown_input,
 )
 from onnx_aiwq.operations.registry import rule, size_of
 from onnx_aiwq.vocabulary import Counts, Operator
@@ -348,14 +349,15 @@ def bias_add(op: Operator) -> Counts:
     return _per_element(op, Counts.of(dtype_of(op.input(0)), add=2))
 
 
-@rule("BiasDropout", "BitmaskBiasDropout", family="activation", domain="com.microsoft")
+@rule("BiasDropout", "BitmaskBiasDropout", family="activation", domain="com.microsoft", bound=unknown_input(4))
 def bias_dropout(op: Operator) -> Counts:
     """Bias, dropout and residual; the dropout works only in training.
 
     Equation:
         Y[i] = Dropout(X[i] + bias[i]) + residual[i]; in training Dropout(z) = z / (1 - ratio) if r[i] >= ratio, else 0
     Basic operations:
-        per element: 1 add, 1 add more with a residual; with `training_mode` known as true 1 compare and 1 mul more
+        per element: 1 add, 1 add more with a residual; 1 compare and 1 mul more with a `training_mode` that is true or,
+        as an upper bound, not known before the run
     Not counted:
         drawing the random numbers r; 1 / (1 - ratio), one value per call
     Example:
@@ -363,7 +365,7 @@ def bias_dropout(op: Operator) -> Counts:
     Reference:
         onnxruntime contrib operators: BiasDropout, BitmaskBiasDropout
     """
-    training = int(bool(known_scalar(op.input(4)) or 0))
+    training = int(op.input(4) is not None and known_scalar(op.input(4)) != 0)
     adds = 1 + int(op.input(2) is not None)
     return _per_element(op, Counts.of(dtype_of(op.input(0)), add=adds, mul=training, compare=training))
 

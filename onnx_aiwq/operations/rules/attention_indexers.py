@@ -71,7 +71,7 @@ def _indexed(op: Operator, policy: str, sizes: _Indexing) -> Counts:
     return total + Counts.of(_REAL, compare=insertions(sizes.entries, sizes.kept)) * sizes.queries
 
 
-@rule("SparseAttentionIndexer", family="attention", domain=_CONTRIB)
+@rule("SparseAttentionIndexer", family="attention", domain=_CONTRIB, bound=True)
 def sparse_attention_indexer(op: Operator) -> Counts:
     """The candidates that sparse attention may read: compressed keys are scored, the best are taken (upper bound).
 
@@ -116,7 +116,7 @@ def sparse_attention_indexer(op: Operator) -> Counts:
     return _indexed(op, policy, sizes)
 
 
-@rule("PackedSparseAttentionIndexer", family="attention", domain=_CONTRIB)
+@rule("PackedSparseAttentionIndexer", family="attention", domain=_CONTRIB, bound=True)
 def packed_sparse_attention_indexer(op: Operator) -> Counts:
     """SparseAttentionIndexer for packed tokens of several requests, with a state of fixed size (upper bound).
 

@@ -13,7 +13,7 @@ from onnx_aiwq.vocabulary import Counts, DType, Operator
 _CONTRIB = "com.microsoft"
 
 
-@rule("LongformerAttention", family="attention", domain=_CONTRIB)
+@rule("LongformerAttention", family="attention", domain=_CONTRIB, bound=True)
 def longformer_attention(op: Operator) -> Counts:
     """Self attention in a window, and to and from a few global tokens (upper bound).
 
@@ -188,7 +188,7 @@ def dynamic_time_warping(op: Operator) -> Counts:
     return Counts.of(dtype_of(op.input(0)), add=size, compare=2 * size)
 
 
-@rule("NGramRepeatBlock", family="indexing", domain=_CONTRIB)
+@rule("NGramRepeatBlock", family="indexing", domain=_CONTRIB, bound=True)
 def ngram_repeat_block(op: Operator) -> Counts:
     """Forbid tokens that would repeat an n-gram (upper bound).
 
@@ -208,7 +208,7 @@ def ngram_repeat_block(op: Operator) -> Counts:
     return Counts.of(dtype_of(op.input(0)), compare=rows * max(length - n + 1, 0) * max(n - 1, 0))
 
 
-@rule("BifurcationDetector", family="indexing", domain=_CONTRIB)
+@rule("BifurcationDetector", family="indexing", domain=_CONTRIB, bound=True)
 def bifurcation_detector(op: Operator) -> Counts:
     """Where predicted tokens leave the source, and where the last n-gram of the output stands in it (upper bound).
 

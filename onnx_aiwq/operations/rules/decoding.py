@@ -42,7 +42,7 @@ def _processed(op: Operator, penalty: int) -> Counts:
     return total + Counts.of(DType.INT32, compare=longest * max(length, 0))
 
 
-@rule("GreedySearch", family="indexing", domain=_CONTRIB)
+@rule("GreedySearch", family="indexing", domain=_CONTRIB, bound=True)
 def greedy_search(op: Operator) -> Counts:
     """The likeliest next token, one after the other (upper bound).
 
@@ -65,7 +65,7 @@ def greedy_search(op: Operator) -> Counts:
     return each * (batch * _steps(op))
 
 
-@rule("Sampling", family="indexing", domain=_CONTRIB)
+@rule("Sampling", family="indexing", domain=_CONTRIB, bound=True)
 def sampling(op: Operator) -> Counts:
     """A next token drawn from the likeliest ones, one after the other (upper bound).
 
@@ -95,7 +95,7 @@ def sampling(op: Operator) -> Counts:
     return (each + _processed(op, _OTHER_PENALTY)) * (batch * _steps(op))
 
 
-@rule("BeamSearch", "WhisperBeamSearch", family="indexing", domain=_CONTRIB)
+@rule("BeamSearch", "WhisperBeamSearch", family="indexing", domain=_CONTRIB, bound=True)
 def beam_search(op: Operator) -> Counts:
     """The likeliest sequences of tokens, several at a time (upper bound).
 

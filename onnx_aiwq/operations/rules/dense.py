@@ -65,7 +65,7 @@ def fused_matmul(op: Operator) -> Counts:
     return products + Counts.of(dtype_of(op.input(0)), mul=scaled) + fused_activation(op, results)
 
 
-@rule("SparseToDenseMatMul", family="dense", domain="com.microsoft")
+@rule("SparseToDenseMatMul", family="dense", domain="com.microsoft", bound=True)
 def sparse_matmul(op: Operator) -> Counts:
     """Product of a sparse and a dense matrix, counted as if the first were dense (upper bound).
 

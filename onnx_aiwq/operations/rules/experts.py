@@ -109,7 +109,7 @@ def mixture_of_experts(op: Operator) -> Counts:
     return _mixture(op, _Experts.of(op, (2, 4, 6), (3, 5, 7)))
 
 
-@rule("QMoE", family="dense", domain="com.microsoft")
+@rule("QMoE", family="dense", domain="com.microsoft", bound=True)
 def quantized_mixture_of_experts(op: Operator) -> Counts:
     """Mixture of experts with weights in few bits, dequantised on the way (upper bound).
 

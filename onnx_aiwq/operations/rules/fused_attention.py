@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, known_scalar
+from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, known_scalar, unknown_input
 from onnx_aiwq.operations.attention_parts import (
     AttentionSizes,
     attend,
@@ -10,6 +10,7 @@ from onnx_aiwq.operations.attention_parts import (
     cached_length,
     grouped_extras,
     projected_attention,
+    shares_buffer,
     split_heads,
 )
 from onnx_aiwq.operations.registry import rule, shape_of
@@ -18,7 +19,7 @@ from onnx_aiwq.vocabulary import Counts, Operator, Tensor
 _CONTRIB = "com.microsoft"
 
 
-@rule("Attention", "DecoderMaskedSelfAttention", family="attention", domain=_CONTRIB)
+@rule("Attention", "DecoderMaskedSelfAttention", family="attention", domain=_CONTRIB, bound=shares_buffer)
 def contrib_attention(op: Operator) -> Counts:
     """Multi-head self attention with the projection of its input to Q, K and V.
 
@@ -32,7 +33,7 @@ def contrib_attention(op: Operator) -> Counts:
         three products. Scores masked by `unidirectional` are computed like any other.
     Not counted:
         Making a mask of mask_index and of `unidirectional`; copies of the past; the table of angles, which depends on
-        positions alone. With a shared buffer, all of it counts.
+        positions alone. With a shared buffer, all of it counts (upper bound).
     Example:
         X[1, 2, 4], W[4, 12], B, 2 heads: MACs = 24 * 4 + 8 * 2 + 8 * 2 = 128; mul = 128 + 8 = 136, add = 24 * 4 + 8 + 4
         + 8 = 116, sub = root = div = 8, compare = 4.
@@ -57,7 +58,7 @@ def _head_shape(tensor: Tensor | None, heads: int, role: str) -> tuple[int, int]
     return length, width
 
 
-@rule("MultiHeadAttention", family="attention", domain=_CONTRIB)
+@rule("MultiHeadAttention", family="attention", domain=_CONTRIB, bound=unknown_input(8))
 def multi_head_attention(op: Operator) -> Counts:
     """Multi-head attention of given queries, keys and values.
 
@@ -70,7 +71,7 @@ def multi_head_attention(op: Operator) -> Counts:
         Q, K and V may be packed in one tensor. Scores masked by `unidirectional` are computed like any other.
     Not counted:
         Making a mask of lengths and of `unidirectional`; copies of the past. With a shared buffer, all of it counts
-        unless past_sequence_length is known.
+        unless past_sequence_length is known (upper bound).
     Example:
         Q[1, 2, 4], K = V[1, 3, 4], 2 heads, no bias: 12 scores in 4 lines; MACs = 12 * 2 + 8 * 3 = 48, mul = 60, add =
         12 + 8 + 16 = 36, sub = root = div = 12, compare = 8.
@@ -113,7 +114,13 @@ def _grouped_sizes(op: Operator) -> tuple[AttentionSizes, int]:
     return AttentionSizes(batch, heads, queries, keys, width, width), new
 
 
-@rule("GroupQueryAttention", family="attention", domain=_CONTRIB)
+def _holds_more(op: Operator) -> bool:
+    """Whether the cache, whose length is taken for the number of keys, has room for more than the past and the new."""
+    sizes, new = _grouped_sizes(op)
+    return known_scalar(op.input(6)) is None and sizes.keys != new + cached_length(op.input(3))
+
+
+@rule("GroupQueryAttention", family="attention", domain=_CONTRIB, bound=_holds_more)
 def group_query_attention(op: Operator) -> Counts:
     """Attention with fewer heads of keys than of queries, a cache, and optionally rotary embedding of Q and K.
 
@@ -125,11 +132,11 @@ def group_query_attention(op: Operator) -> Counts:
         pair of rotated elements 4 mul, 1 sub, 1 add. Per score d mul and d - 1 add, 1 mul by the scale (none where it
         is 1), with softcap 1 div, a Tanh and 1 mul, 1 add for attention_bias; softmax per line of k scores k - 1
         compare, k sub, k root, k - 1 add, k div, one compare, sub, root and add more with a sink; per output element k
-        mul and k - 1 add. k is total_sequence_length where known, else the length of present_key, else past and new
-        keys. With k_quant_type or v_quant_type, per new element of that cache 1 div, 1 compare to round, 2 compare to
-        saturate, and per element of all k keys or values of a head of the cache 1 mul (div and mul none where the scale
-        is known to be one). MACs = mul of both products. Scores outside the causal or local window are computed like
-        any other (dense count).
+        mul and k - 1 add. k is total_sequence_length where known, else the length of present_key (upper bound), else
+        past and new keys. With k_quant_type or v_quant_type, per new element of that cache 1 div, 1 compare to round, 2
+        compare to saturate, and per element of all k keys or values of a head of the cache 1 mul (div and mul none
+        where the scale is known to be one). MACs = mul of both products. Scores outside the causal or local window are
+        computed like any other (dense count).
     Not counted:
         Masks, repeating heads, copies of the cache, unpacking of 4 bits.
     Example:
@@ -148,7 +155,13 @@ def group_query_attention(op: Operator) -> Counts:
     return attend(op, dtype, sizes, sums=int(op.input(10) is not None)) + extras + rounded
 
 
-@rule("DecoderMaskedMultiHeadAttention", family="attention", domain=_CONTRIB)
+def _fills_buffer(op: Operator) -> bool:
+    key = op.input(1)
+    cross = key is not None and len(shape_of(key, "the key")) == 4
+    return shares_buffer(op) and not cross and known_scalar(op.input(7)) is None
+
+
+@rule("DecoderMaskedMultiHeadAttention", family="attention", domain=_CONTRIB, bound=_fills_buffer)
 def decoder_masked_attention(op: Operator) -> Counts:
     """One decoding step of multi-head attention, over a cache of earlier keys or over the keys of an encoder.
 
@@ -179,7 +192,7 @@ def decoder_masked_attention(op: Operator) -> Counts:
     elif known is not None:
         keys = int(known) + length
     else:
-        keys = past if op.attributes.get("past_present_share_buffer") else past + length
+        keys = past if shares_buffer(op) else past + length
     projected = width if cross else 2 * width + value_width
     biased = 0 if op.input(10) is None else batch * length * heads * projected
     sums = (op.input(3) is not None) + (op.input(4) is not None)
@@ -187,7 +200,11 @@ def decoder_masked_attention(op: Operator) -> Counts:
     return Counts.of(dtype, add=biased) + attend(op, dtype, sizes, sums=sums)
 
 
-@rule("DecoderAttention", family="attention", domain=_CONTRIB)
+def _flags_unknown(op: Operator) -> bool:
+    return known_scalar(op.input(8)) is None or known_scalar(op.input(9)) is None
+
+
+@rule("DecoderAttention", family="attention", domain=_CONTRIB, bound=_flags_unknown)
 def decoder_attention(op: Operator) -> Counts:
     """Self or cross attention of a decoder with projections; run-time flags choose (upper bound where unknown).
 

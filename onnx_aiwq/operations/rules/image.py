@@ -228,9 +228,9 @@ _DECODED_SAMPLE = {"mul": 17, "add": 15, "compare": 2}
 _CONVERTED_PIXEL = {"mul": 4, "add": 2, "sub": 4, "compare": 6}
 
 
-@rule("ImageDecoder", family="image")
+@rule("ImageDecoder", family="image", bound=True)
 def image_decoder(op: Operator) -> Counts:
-    """An image from its file: the transform of JPEG, the costliest of the formats, without its entropy code.
+    """An image from its file: the transform of JPEG, the costliest format, without its entropy code (upper bound).
 
     Equation:
         sample = clamp(128 + IDCT(quantised * quantiser)), the inverse cosine transform of 8 x 8 by rows, then columns

@@ -38,8 +38,8 @@ def non_zero(op: Operator) -> Counts:
     return Counts.of(real, compare=size * (2 if dtype.is_complex else 1))
 
 
-@rule("Unique", family="indexing")
-@rule("Unique", family="indexing", domain="com.microsoft")
+@rule("Unique", family="indexing", bound=True)
+@rule("Unique", family="indexing", domain="com.microsoft", bound=True)
 def unique(op: Operator) -> Counts:
     """The distinct elements, or the distinct slices along an axis (upper bound).
 
@@ -71,7 +71,7 @@ def _pairs(boxes: int, limit: int | None) -> int:
     return selected * (selected + 1) // 2 + (boxes - 1 - selected) * selected
 
 
-@rule("NonMaxSuppression", family="indexing")
+@rule("NonMaxSuppression", family="indexing", bound=True)
 def non_max_suppression(op: Operator) -> Counts:
     """Keep the boxes with the highest scores that do not overlap one another (upper bound).
 

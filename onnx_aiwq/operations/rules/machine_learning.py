@@ -373,7 +373,7 @@ def _listed_trees(op: Operator, prefix: str) -> list[_Tree]:
     return [_walk(root, children, tests, weights) for root in roots]
 
 
-@rule("TreeEnsembleClassifier", family="machine-learning", domain=_DOMAIN)
+@rule("TreeEnsembleClassifier", family="machine-learning", domain=_DOMAIN, bound=True)
 def tree_ensemble_classifier(op: Operator) -> Counts:
     """Votes of decision trees (upper bound).
 
@@ -404,7 +404,7 @@ def tree_ensemble_classifier(op: Operator) -> Counts:
     return (tests + sums + transform + _label(dtype, scores, labels)) * rows
 
 
-@rule("TreeEnsembleRegressor", family="machine-learning", domain=_DOMAIN)
+@rule("TreeEnsembleRegressor", family="machine-learning", domain=_DOMAIN, bound=True)
 def tree_ensemble_regressor(op: Operator) -> Counts:
     """Sum, mean, minimum or maximum over decision trees (upper bound).
 
@@ -449,7 +449,7 @@ def _tests_per_node(op: Operator, nodes: int) -> list[int]:
     return [next(sets, 1) if mode == _BRANCH_MEMBER else 1 for mode in modes]
 
 
-@rule("TreeEnsemble", family="machine-learning", domain=_DOMAIN)
+@rule("TreeEnsemble", family="machine-learning", domain=_DOMAIN, bound=True)
 def tree_ensemble(op: Operator) -> Counts:
     """Sum, mean, minimum or maximum over decision trees (upper bound).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx_aiwq.operations.arithmetic import known_scalar
+from onnx_aiwq.operations.arithmetic import known_scalar, unknown_input
 from onnx_aiwq.operations.registry import movement, rule, size_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator
 
@@ -163,16 +163,17 @@ def dropout_is_test(op: Operator) -> Counts:
 movement("Dropout", since=7, traffic="view", why="Inference only (opset 7 to 11): the output is the input.")
 
 
-@rule("Dropout", family="elementwise", since=12, traffic="view")
-@rule("BitmaskDropout", family="elementwise", domain="com.microsoft", traffic="view")
+@rule("Dropout", family="elementwise", since=12, traffic="view", bound=unknown_input(2))
+@rule("BitmaskDropout", family="elementwise", domain="com.microsoft", traffic="view", bound=unknown_input(2))
 def dropout(op: Operator) -> Counts:
     """Dropout, which passes its input on unless its input `training_mode` is true.
 
     Equation:
         training_mode false: Y = X. Else: Y = M * X / (1 - ratio), M[i] = (u[i] >= ratio), u uniform in [0, 1).
     Basic operations:
-        training_mode absent or known to be false: nothing. Else (true, or not known before the run) per element
-        1 compare (the draw against the ratio) and 1 mul (by 1 / (1 - ratio)); nothing if the ratio is known to be 0.
+        training_mode absent or known to be false: nothing. Else (true, or, as an upper bound, not known before the run)
+        per element 1 compare (the draw against the ratio) and 1 mul (by 1 / (1 - ratio)); nothing if the ratio is known
+        to be 0.
     Not counted:
         The random generator, the one division of the scale, the selection by the mask (movement). Traffic is that of
         inference, where the output shares the input's memory.

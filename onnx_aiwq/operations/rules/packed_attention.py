@@ -17,7 +17,7 @@ from onnx_aiwq.vocabulary import Counts, Operator
 _CONTRIB = "com.microsoft"
 
 
-@rule("PackedAttention", family="attention", domain=_CONTRIB)
+@rule("PackedAttention", family="attention", domain=_CONTRIB, bound=True)
 def packed_attention(op: Operator) -> Counts:
     """Self attention, with projection, of sequences that are packed without padding (upper bound).
 
@@ -45,7 +45,7 @@ def packed_attention(op: Operator) -> Counts:
     return projection + attend(op, dtype, sizes, sums=int(op.input(5) is not None))
 
 
-@rule("PackedMultiHeadAttention", family="attention", domain=_CONTRIB)
+@rule("PackedMultiHeadAttention", family="attention", domain=_CONTRIB, bound=True)
 def packed_multi_head_attention(op: Operator) -> Counts:
     """Attention of given queries, keys and values of sequences that are packed without padding (upper bound).
 
@@ -74,7 +74,7 @@ def packed_multi_head_attention(op: Operator) -> Counts:
     return Counts.of(dtype, add=biased) + attend(op, dtype, sizes, sums=int(op.input(6) is not None))
 
 
-@rule("SparseAttention", family="attention", domain=_CONTRIB)
+@rule("SparseAttention", family="attention", domain=_CONTRIB, bound=True)
 def sparse_attention(op: Operator) -> Counts:
     """Grouped attention under a mask of blocks, counted as if no block were masked (upper bound).
 
@@ -106,7 +106,7 @@ def sparse_attention(op: Operator) -> Counts:
     return total
 
 
-@rule("PagedAttention", family="attention", domain=_CONTRIB)
+@rule("PagedAttention", family="attention", domain=_CONTRIB, bound=True)
 def paged_attention(op: Operator) -> Counts:
     """Grouped attention of packed tokens over a cache in blocks (upper bound).
 

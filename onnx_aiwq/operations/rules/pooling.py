@@ -153,9 +153,9 @@ def global_lp_pool(op: Operator) -> Counts:
     return _norms(op, *_global_windows(op))
 
 
-@rule("MaxRoiPool", family="pooling")
+@rule("MaxRoiPool", family="pooling", bound=True)
 def max_roi_pool(op: Operator) -> Counts:
-    """Maximum over a grid of bins in each region of interest.
+    """Maximum over a grid of bins in each region of interest (upper bound).
 
     Equation:
         Y[r, c, i, j] = max of X[batch(r), c] over bin (i, j) of region r; corners are round(roi * spatial_scale)
@@ -180,15 +180,19 @@ def max_roi_pool(op: Operator) -> Counts:
     return (region + Counts.of(dtype_of(op.input(0)), compare=channels * max(height * width - bins, 0))) * regions
 
 
+def _adapts(op: Operator) -> bool:
+    """Whether the number of sampling points depends on the size of the region."""
+    return int(op.attributes.get("sampling_ratio", 0)) <= 0
+
+
 def _samples_per_bin(op: Operator, height: int, width: int, rows: int, columns: int) -> int:
     """Sampling points of one bin of RoiAlign; sampling_ratio 0 adapts to the region, at most the whole image."""
-    ratio = int(op.attributes.get("sampling_ratio", 0))
-    if ratio > 0:
-        return ratio * ratio
+    if not _adapts(op):
+        return int(op.attributes["sampling_ratio"]) ** 2
     return -(-height // max(rows, 1)) * -(-width // max(columns, 1))
 
 
-@rule("RoiAlign", family="pooling")
+@rule("RoiAlign", family="pooling", bound=_adapts)
 def roi_align(op: Operator) -> Counts:
     """Bilinear samples on a grid of bins in each region of interest, reduced by mean or maximum.
 
@@ -202,8 +206,8 @@ def roi_align(op: Operator) -> Counts:
         size), 2 compare (clamp), 1 compare (floor), 2 sub (the fraction and its complement); 4 mul for the weights.
         Per point and channel 4 mul. Per output element 4 s - 1 add and 1 div for the mean (no div for s = 1), or, as
         ONNX takes the maximum over the weighted corners themselves, 4 s - 1 compare.
-        s = sampling_ratio^2. With sampling_ratio 0, s depends on the region at run time, and the largest is counted,
-        the whole image: s = ceil(H / output_height) * ceil(W / output_width).
+        s = sampling_ratio^2. With sampling_ratio 0, s depends on the region at run time, and the largest is counted
+        (upper bound), the whole image: s = ceil(H / output_height) * ceil(W / output_width).
     Not counted:
         Index arithmetic, the fixed positions of points within a bin, the test for points outside the image.
     Example:
@@ -229,15 +233,15 @@ def roi_align(op: Operator) -> Counts:
     return (region + point * (bins * samples) + output * (bins * channels)) * regions
 
 
-@rule("MaxpoolWithMask", family="pooling", domain="com.microsoft")
+@rule("MaxpoolWithMask", family="pooling", domain="com.microsoft", bound=True)
 def max_pool_with_mask(op: Operator) -> Counts:
-    """Maximum over the elements of sliding windows that a mask lets through.
+    """Maximum over the elements of sliding windows that a mask lets through (upper bound).
 
     Equation:
         Y[n, c, o] = max over the taps t of the window at o with M[t] != 0
     Basic operations:
         Per output element and tap 1 compare of the mask with zero, in its type, and k - 1 compare for the maximum:
-        which taps are masked only the data knows, all are counted (upper bound).
+        which taps are masked only the data knows, all are counted.
     Not counted:
         Index arithmetic.
     Example:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, softmax_line
-from onnx_aiwq.operations.attention_parts import AttentionSizes, projected_attention, windowed_attention
+from onnx_aiwq.operations.attention_parts import AttentionSizes, projected_attention, shares_buffer, windowed_attention
 from onnx_aiwq.operations.quantizing import dequantising, integer_products, is_scaling, quantising, requantising
 from onnx_aiwq.operations.registry import rule, shape_of, size_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator
@@ -11,7 +11,7 @@ from onnx_aiwq.vocabulary import Counts, DType, Operator
 _CONTRIB = "com.microsoft"
 
 
-@rule("QAttention", family="attention", domain=_CONTRIB)
+@rule("QAttention", family="attention", domain=_CONTRIB, bound=shares_buffer)
 def qattention(op: Operator) -> Counts:
     """Multi-head self attention whose projection to Q, K and V is quantised.
 
@@ -24,6 +24,7 @@ def qattention(op: Operator) -> Counts:
         Attention. MACs = mul of the three products.
     Not counted:
         The product of the two scales; making a mask of mask_index and of `unidirectional`; copies of the past.
+        With a shared buffer, all of it counts (upper bound).
     Example:
         X[1, 2, 4] uint8, W[4, 12] int8, no zero points, 2 heads: int8 mul = 96, int32 add = 72; float32 mul = 24 + 32 +
         8 = 64, add = 24 + 8 + 4 + 8 = 44, sub = root = div = 8, compare = 4; MACs = 128.
@@ -95,7 +96,7 @@ def qordered_attention(op: Operator) -> Counts:
     return total + requantising(dtype, results, (probable, op.input(4), op.input(16)), None)
 
 
-@rule("QOrderedLongformerAttention", family="attention", domain=_CONTRIB)
+@rule("QOrderedLongformerAttention", family="attention", domain=_CONTRIB, bound=True)
 def qordered_longformer_attention(op: Operator) -> Counts:
     """LongformerAttention with projections of int8 and a quantised result (upper bound).
 

@@ -134,9 +134,9 @@ def reduce_log_sum(op: Operator) -> Counts:
     return Counts.of(dtype_of(op.input(0)), add=max(n - 1, 0), root=exponentials + 1) * results
 
 
-@rule("TopK", family="reduction")
+@rule("TopK", family="reduction", bound=True)
 def top_k(op: Operator) -> Counts:
-    """The k largest of every line, bounded from above: binary insertion into the sorted list of the k best so far.
+    """The k largest of every line, by binary insertion into the sorted list of the k best so far (upper bound).
 
     Equation:
         Y[o, 1..k] = the k largest of X[o, 1..n], sorted

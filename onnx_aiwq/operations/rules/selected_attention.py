@@ -47,7 +47,7 @@ def _around(
     return extras + head_norms(dtype, normed, sizes.width)
 
 
-@rule("DynamicSparseAttention", family="attention", domain=_CONTRIB)
+@rule("DynamicSparseAttention", family="attention", domain=_CONTRIB, bound=True)
 def dynamic_sparse_attention(op: Operator) -> Counts:
     """Grouped attention of every query over the keys that were selected for it (upper bound).
 
@@ -80,7 +80,7 @@ def dynamic_sparse_attention(op: Operator) -> Counts:
     )
 
 
-@rule("SparsePagedAttention", family="attention", domain=_CONTRIB)
+@rule("SparsePagedAttention", family="attention", domain=_CONTRIB, bound=True)
 def sparse_paged_attention(op: Operator) -> Counts:
     """Grouped attention of packed tokens over the keys that were selected, in a cache of blocks (upper bound).
 

@@ -34,7 +34,7 @@ def _grams(tokens: int, length: int, most_skipped: int) -> int:
     return skips * tokens - reach * skips * (skips + 1) // 2
 
 
-@rule("TfIdfVectorizer", family="text")
+@rule("TfIdfVectorizer", family="text", bound=True)
 def tfidf_vectorizer(op: Operator) -> Counts:
     """How often each n-gram of a vocabulary occurs, weighted (upper bound).
 
