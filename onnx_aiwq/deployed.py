@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from onnx_aiwq.costs import node_costs
+from onnx_aiwq.errors import ModelError
 from onnx_aiwq.kernels import bytes_moved, bytes_since
 from onnx_aiwq.kernels.model import KernelTime, TimeModel, Work, predict
 from onnx_aiwq.lowering import Lowering, lower
@@ -94,7 +95,7 @@ def _lowered(graph: Graph, model: TimeModel) -> tuple[Lowering, str]:
         return Lowering(graph, {}), ""
     try:
         return lower(graph, level=model.level, block=model.block), ""
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ModelError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         note = (
             f"the graph does not fit its operators ({type(error).__name__}): it is priced as exported, not as deployed"
         )

@@ -156,10 +156,10 @@ register_all(
             inputs=[value("x", [100_000])],
             output="y0",
         ),
-        "50,000 equal nodes that one node reads": lambda: model(
+        "20,000 equal nodes that one node reads": lambda: model(
             [
-                *(node("Relu", ["x"], [f"t{index}"]) for index in range(50_000)),
-                node("Sum", [f"t{index}" for index in range(50_000)], ["y"]),
+                *(node("Relu", ["x"], [f"t{index}"]) for index in range(20_000)),
+                node("Sum", [f"t{index}" for index in range(20_000)], ["y"]),
             ]
         ),
         "20,000 undefined inputs": lambda: model([node("Sum", [f"ghost{index}" for index in range(20_000)], ["y"])]),
@@ -188,13 +188,13 @@ register_all(
 
 
 def _doubled_sequences() -> onnx.ModelProto:
-    """A sequence that a hundred loops without end insert into, one after the other."""
+    """A sequence that forty loops without end insert into, one after the other."""
     inner = body(
         [node("Identity", ["go"], ["on"]), node("SequenceInsert", ["v", "x"], ["w"])], ["i", "go", "v"], ["on", "w"]
     )
     nodes = [node("SequenceConstruct", ["x"], ["s0"])]
-    nodes += [node("Loop", ["n", "k", f"s{step}"], [f"s{step + 1}"], body=inner) for step in range(100)]
-    nodes += [node("ConcatFromSequence", ["s100"], ["y"], axis=0)]
+    nodes += [node("Loop", ["n", "k", f"s{step}"], [f"s{step + 1}"], body=inner) for step in range(40)]
+    nodes += [node("ConcatFromSequence", ["s40"], ["y"], axis=0)]
     return model(nodes, [constant("n", np.int64(2**40)), constant("k", np.bool_(True))])
 
 

@@ -67,6 +67,21 @@ def require_answer(result: dict[str, Any]) -> None:
         assert out, name
 
 
+REFUSED = {
+    "dims: squared again and again": "over the 63 of an ONNX file",
+    "dims: doubled by every node": "over the 63 of an ONNX file",
+    "dims: rank of four thousand": "more than 256",
+    "structure: functions that double forty times": "steps",
+    "structure: functions that double and hold nothing": "steps",
+    "structure: functions in a chain of 3,000": "nested deeper than 60",
+    "structure: a function that gets itself as an attribute": "calls itself",
+    "structure: a cycle of 20,000 nodes": "cycle",
+    "names: a cycle through megabytes": "cycle",
+    "wire: nested past the limit": "nested deeper than 100",
+    "names: not UTF-8": "UTF-8",
+}
+assert set(REFUSED) <= set(HOSTILE)
+
 KINDS = sorted({name.partition(":")[0] for name in HOSTILE})
 QUICK = {"wire", "einsum", "folding", "numbers"}
 
@@ -83,33 +98,10 @@ def test_every_hostile_model_gets_an_answer(tmp_path: Path, kind: str) -> None:
             jobs.append((name, ["analyze", str(path), "--format", "json"]))
     results = runs(jobs, tmp_path)
     assert len(results) == len(jobs) > 3
-    for result in results.values():
+    for name, result in results.items():
         require_answer(result)
-
-
-REFUSED = {
-    "dims: squared again and again": "over the 63 of an ONNX file",
-    "dims: doubled by every node": "over the 63 of an ONNX file",
-    "dims: rank of four thousand": "more than 256",
-    "structure: functions that double forty times": "steps",
-    "structure: functions that double and hold nothing": "steps",
-    "structure: functions in a chain of 3,000": "nested deeper than 60",
-    "structure: a function that gets itself as an attribute": "calls itself",
-    "structure: a cycle of 20,000 nodes": "cycle",
-    "names: a cycle through megabytes": "cycle",
-    "wire: nested past the limit": "nested deeper than 100",
-    "names: not UTF-8": "UTF-8",
-}
-
-
-@pytest.mark.slow
-def test_what_is_refused_and_why(tmp_path: Path) -> None:
-    for index, (name, fragment) in enumerate(REFUSED.items()):
-        path = tmp_path / f"{index}.onnx"
-        path.write_bytes(HOSTILE[name]())
-        with pytest.raises(AiwqError) as caught:
-            analyze(path)
-        assert fragment in str(caught.value), name
+        if name in REFUSED:
+            assert result["exit"] == 2 and REFUSED[name] in result["stderr"], name
 
 
 FORMATS = ("table", "json", "markdown", "csv")
@@ -193,14 +185,15 @@ def test_scopes_do_not_grow_without_end() -> None:
     assert len({each["name"] for each in nodes}) == len(nodes)
 
 
-@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
-def test_what_the_fuzzer_found(path: Path, tmp_path: Path) -> None:
-    for result in runs([(path.name, ["analyze", str(path), "--format", "json"])], tmp_path).values():
+def test_what_the_fuzzer_found(tmp_path: Path) -> None:
+    results = runs([(path.name, ["analyze", str(path), "--format", "json"]) for path in FOUND], tmp_path)
+    assert len(results) == len(FOUND) > 0
+    for result in results.values():
         require_answer(result)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "count"), [("initializers", 400_000), ("chain", 50_000)])
+@pytest.mark.parametrize(("kind", "count"), [("initializers", 200_000), ("chain", 20_000)])
 def test_large_structures(tmp_path: Path, kind: str, count: int) -> None:
     """No recursion, and time and memory in proportion: four times as many take about four times as much."""
     build = {"initializers": initializers, "chain": chain}[kind]

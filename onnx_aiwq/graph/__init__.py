@@ -118,7 +118,11 @@ class Graph:
         return len(self.critical_path)
 
     def expand(self, operator: Operator) -> tuple[Operator, ...] | None:
-        """The operators of the ONNX function body that defines an operator, or None where it has no body."""
+        """The operators of the ONNX function body that defines an operator, or None where it has no body.
+
+        Raises:
+            ModelError: if the node is none that the operator allows.
+        """
         return expand(operator)
 
 

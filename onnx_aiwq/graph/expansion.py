@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from onnx_aiwq.bounds import one_message
+from onnx_aiwq.errors import ModelError
 from onnx_aiwq.graph.entries import Entry, known_entry, typed_entry
 from onnx_aiwq.graph.shapes import ShapeEngine, onnx_type, schema_of
 from onnx_aiwq.graph.symbols import Symbols
@@ -17,13 +19,22 @@ from onnx_aiwq.vocabulary import Operator, Tensor
 
 
 def expand(operator: Operator) -> tuple[Operator, ...] | None:
-    """The operators of the function body for one call, times the repeats of the operator; None without a body."""
+    """The operators of the function body for one call, times the repeats of the operator; None without a body.
+
+    Raises:
+        ModelError: if the node is none that the operator allows, so that it has no body.
+    """
     schema = schema_of(operator.domain, operator.op_type, operator.version)
     if schema is None or not (schema.has_function or schema.has_context_dependent_function):
         return None
     entries = [None if tensor is None else _entry_of(tensor) for tensor in operator.inputs]
-    node = _node_of(operator, schema)
-    function = _body_of(schema, node, operator, entries)
+    try:
+        node = _node_of(operator, schema)
+        function = _body_of(schema, node, operator, entries)
+    except Exception as error:
+        # The library raises whatever it likes, AssertionError too, for attributes that are not of the schema's kinds.
+        reason = one_message(f"{type(error).__name__}: {error}".rstrip(": "))
+        raise ModelError(f"does not fit the function body of its operator: {reason}") from error
     if function is None:
         return None
     skeleton = Skeleton(onnx.ModelProto(), None, 0, "")

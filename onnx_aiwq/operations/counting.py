@@ -151,7 +151,10 @@ def _by_rule(operator: Operator, rule: Rule) -> _Call:
 
 def _by_body(operator: Operator, graph: Graph, depth: int) -> _Call:
     """Count the parts of the ONNX function body that defines the operator."""
-    parts = graph.expand(operator) if depth < _MAX_EXPANSIONS else None
+    try:
+        parts = graph.expand(operator) if depth < _MAX_EXPANSIONS else None
+    except ModelError as error:
+        return _Call(Status.UNSUPPORTED, DECOMPOSED_FAMILY, None, str(error))
     if parts is None:
         return _Call(Status.UNSUPPORTED, DECOMPOSED_FAMILY, None, _reason_without_rule(operator))
     total, bound = Counts(), False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from onnx_aiwq.errors import ShapeError
+from onnx_aiwq.errors import ModelError, ShapeError
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.operations.counting import MISFITS, misfit
 from onnx_aiwq.operations.registry import find_rule, size_of
@@ -257,7 +257,10 @@ class _Sweep:
     def _by_body(self, operator: Operator, wanted: frozenset[int]) -> tuple[Counts | None, str]:
         """Differentiate the ONNX function body that defines an operator of one output."""
         outputs = [tensor for tensor in operator.outputs if tensor is not None]
-        parts = self.graph.expand(operator) if self.depth < _MAX_EXPANSIONS and len(outputs) == 1 else None
+        try:
+            parts = self.graph.expand(operator) if self.depth < _MAX_EXPANSIONS and len(outputs) == 1 else None
+        except ModelError as error:
+            return None, str(error)
         result = _result_of(parts or (), outputs)
         if parts is None or result is None:
             return None, NO_RULE
