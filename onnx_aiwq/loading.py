@@ -182,6 +182,8 @@ def _texts(proto: onnx.ModelProto) -> Iterator[object]:
     for function in proto.functions:
         yield from (function.name, function.domain, function.overload, *function.input, *function.output)
         yield from (*function.attribute, *(item.domain for item in function.opset_import))
+        for declared in (*function.value_info, *function.attribute_proto):
+            yield from _texts_within(declared)
         nodes.extend(function.node)
     while graphs or nodes:
         if graphs:
@@ -190,7 +192,10 @@ def _texts(proto: onnx.ModelProto) -> Iterator[object]:
             yield from (sparse.values.name for sparse in graph.sparse_initializer)
             for value in (*graph.input, *graph.output, *graph.value_info):
                 yield value.name
-                yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+                if value.type.HasField("tensor_type"):
+                    yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+                else:
+                    yield from _texts_within(value.type)
             nodes.extend(graph.node)
             continue
         node = nodes.pop()
@@ -200,6 +205,19 @@ def _texts(proto: onnx.ModelProto) -> Iterator[object]:
             if attribute.HasField("g"):
                 graphs.append(attribute.g)
             graphs.extend(attribute.graphs)
+            for kind in (attribute.tp, *attribute.type_protos):
+                yield from _texts_within(kind)
+
+
+def _texts_within(message: Message) -> Iterator[object]:
+    """Every text of a message and of those in it, whatever they are; slower than to name them."""
+    waiting = [message]
+    while waiting:
+        for field, value in waiting.pop().ListFields():
+            if field.message_type is not None:
+                waiting.extend(value if field.is_repeated else (value,))
+            elif field.type == field.TYPE_STRING:
+                yield from value if field.is_repeated else (value,)
 
 
 def _shorten_names(model: onnx.ModelProto) -> None:

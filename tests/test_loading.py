@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper
 
-from onnx_aiwq.errors import UnreadableError
+from onnx_aiwq.errors import ModelError, UnreadableError
 from onnx_aiwq.graph import Graph, load
 from onnx_aiwq.loading import read_skeleton, tensor_values
 from onnx_aiwq.wireformat import INLINE_PAYLOAD, PAYLOAD_LIMIT_BYTES, strip_payloads
@@ -656,3 +656,35 @@ def test_4_gigabytes_of_external_weights_cost_next_to_nothing(tmp_path: Path, pr
     assert peak < PEAK_MIB
     assert seconds < 5
     assert load(path).outputs[0].shape == (2, 1 << 30)
+
+
+def _of_a_sequence(model: onnx.ModelProto) -> None:
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, ["MARK"])
+    model.graph.input.append(helper.make_value_info("s", helper.make_sequence_type_proto(kind)))
+
+
+def _of_an_attribute(model: onnx.ModelProto) -> None:
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, ["MARK"])
+    model.graph.node.append(helper.make_node("Optional", [], ["o"], type=helper.make_optional_type_proto(kind)))
+
+
+def _within_a_function(model: onnx.ModelProto) -> None:
+    function = model.functions.add(name="F", domain="local")
+    function.value_info.append(helper.make_tensor_value_info("v", TensorProto.FLOAT, ["MARK"]))
+
+
+def _default_of_a_function(model: onnx.ModelProto) -> None:
+    model.functions.add(name="F", domain="local").attribute_proto.append(helper.make_attribute("MARK", 1))
+
+
+@pytest.mark.parametrize("put", [_of_a_sequence, _of_an_attribute, _within_a_function, _default_of_a_function])
+def test_a_text_that_is_none_is_refused_wherever_it_stands(put: Callable[[onnx.ModelProto], None]) -> None:
+    """Protobuf hands out bytes for it, which no later stage expects."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]
+    model = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:]))
+    put(model)
+    data = model.SerializeToString()
+    load(data)
+    assert data.count(b"MARK") == 1
+    with pytest.raises(ModelError, match="UTF-8"):
+        load(data.replace(b"MARK", b"\xff\xfeRK"))
