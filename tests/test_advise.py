@@ -6,9 +6,7 @@ import csv
 import io
 import json
 import math
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_aiwq.advise import Advice, Lever, advise
 from onnx_aiwq.errors import AiwqError
 from onnx_aiwq.hardware_profile import Coefficient, Factors, HardwareProfile, Interval
+from processes import aiwq
 from schemas import problems
 from test_package import commands_in, links_in, problem_of
 
 ROOT = Path(__file__).parents[1]
-AIWQ = shutil.which("aiwq", path=str(Path(sys.executable).parent)) or shutil.which("aiwq") or "aiwq"
 
 # Transistors per operation, from the TO table: (add, mul, compare).
 FLOAT32, FLOAT16, INT8 = (236, 12_736, 316), (106, 2_709, 156), (76, 1_406, 76)
@@ -248,7 +246,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([AIWQ, "advise", *arguments], cwd=folder, capture_output=True, encoding="utf-8", timeout=120)
+    return aiwq(folder, {}, "advise", *arguments)
 
 
 def test_the_json_document(folder: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from fleets import PROCESS_TIMEOUT_S, matmul, rows
 from onnx_aiwq.fleet.store import FleetWriter
+from processes import aiwq
 
 
 def command(*arguments: str, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -95,7 +96,7 @@ def test_the_command_writes_rows_and_resumes_after_kills(tmp_path: Path) -> None
 def test_slips_are_one_line_and_exit_2(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     matmul(tmp_path / "m/a.onnx", 2, 3, 4)
     (tmp_path / "empty").mkdir()
-    done = command(*arguments, folder=tmp_path)
+    done = aiwq(tmp_path, {}, "fleet", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.strip().splitlines()[-1]
     assert message in last
@@ -147,7 +148,7 @@ def test_commands_of_the_docs_parse() -> None:
 
 def test_the_report_of_the_command_is_json(tmp_path: Path) -> None:
     FleetWriter(tmp_path / "out").close()
-    done = command("report", "out", "--format", "json", folder=tmp_path)
+    done = aiwq(tmp_path, {}, "fleet", "report", "out", "--format", "json")
     assert done.returncode == 2
     assert "holds no run yet" in done.stderr
     assert json.loads((tmp_path / "out/fleet.json").read_text())["format"] == "onnx_aiwq.fleet-store/1"

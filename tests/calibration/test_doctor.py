@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,17 +18,16 @@ from onnx_aiwq.calibration import doctor
 from onnx_aiwq.calibration.meters import Surroundings
 from onnx_aiwq.profiles import reference_profile, this_machine
 from onnx_aiwq.render.doctor import render_doctor
+from processes import aiwq
 from recorded_machines import SERVER, Board, machine, powercap
 from schemas import left_open
 from schemas import problems as problems_of
 
-AIWQ = shutil.which("aiwq", path=str(Path(sys.executable).parent)) or shutil.which("aiwq") or "aiwq"
 CPU = "sys/devices/system/cpu"
 
 
 def run(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_DATA_HOME": str(data)}
-    return subprocess.run([AIWQ, *arguments], capture_output=True, encoding="utf-8", timeout=120, env=environment)
+    return aiwq(data, {"XDG_DATA_HOME": str(data)}, *arguments)
 
 
 @pytest.fixture

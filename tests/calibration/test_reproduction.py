@@ -21,12 +21,12 @@ from onnx_aiwq.calibration.reproduction.regression import least_squares, polynom
 from onnx_aiwq.calibration.reproduction.samples import Sample, read_samples, samples_text
 from onnx_aiwq.errors import ProfileError
 from onnx_aiwq.render.reproduction import render_reproduction
+from processes import aiwq
 from schemas import left_open, problems
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from onnx_aiwq.cli import main; main()", "reproduce", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return aiwq(Path.cwd(), {}, "reproduce", *arguments)
 
 
 def synthetic(runs: int = 10, *, intercept_j: float = 2.0, slope: float = 3e-9, noise: float = 0.01) -> list[Sample]:

@@ -23,6 +23,7 @@ from onnx_aiwq.calibration.stored import SETTINGS, Settings, State
 from onnx_aiwq.errors import ModelError, ShapeError
 from onnx_aiwq.profiles import read_profile, this_machine
 from onnx_aiwq.render.validation import render_validation
+from processes import aiwq
 from schemas import left_open, problems
 
 AIWQ = shutil.which("aiwq", path=str(Path(sys.executable).parent)) or shutil.which("aiwq") or "aiwq"
@@ -201,7 +202,7 @@ def test_calibrate_validate_analyze(tmp_path: Path, models: list[Path]) -> None:
     ],
 )
 def test_what_cannot_be_done_is_refused(arguments: tuple[str, ...], parts: tuple[str, ...], tmp_path: Path) -> None:
-    last = run(*arguments, data=tmp_path)
+    last = aiwq(tmp_path, {"XDG_DATA_HOME": str(tmp_path)}, *arguments)
     assert (last.returncode, last.stdout) == (2, "")
     for part in parts:
         assert part in last.stderr.splitlines()[-1]
@@ -222,7 +223,8 @@ def begun(folder: Path, threads: int) -> Path:
 def test_samples_are_fitted_with_the_settings_that_they_were_taken_with(
     option: str, value: str, there: str, tmp_path: Path
 ) -> None:
-    done = run("calibrate", "--fit-only", begun(tmp_path / "two", 2), option, value, data=tmp_path)
+    folder = begun(tmp_path / "two", 2)
+    done = aiwq(tmp_path, {"XDG_DATA_HOME": str(tmp_path)}, "calibrate", "--fit-only", str(folder), option, value)
     refused(done, f"{option} {value}: the samples of", f"were taken with {there}", f"leave {option} out")
 
 
