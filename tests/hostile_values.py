@@ -69,6 +69,14 @@ def _gradient_of_nothing() -> onnx.ModelProto:
     return made
 
 
+@hostile("numbers: a gradient by a number")
+def _gradient_by_a_number() -> onnx.ModelProto:
+    gradient = node("Gradient", ["x"], ["y"], domain="ai.onnx.preview.training", xs=3, y="t")
+    made = model([node("Relu", ["x"], ["t"]), gradient])
+    made.opset_import.append(helper.make_opsetid("ai.onnx.preview.training", 1))
+    return made
+
+
 @hostile("dims: of a tile")
 def _tiled() -> onnx.ModelProto:
     return model([node("Tile", ["x", "r"], ["y"])], [constant("r", np.int64([2**62, 2**62]))])

@@ -177,7 +177,7 @@ def made(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: pyt
     padding, present = padding_macs(model, tensors), operators(model)
     bind = {} if form.fixed else export.bind
     del model  # hundreds of megabytes, before the next model comes
-    gc.collect()
+    # gc.collect()
     graph = load(path, bind=bind)
     shutil.rmtree(folder)
     return Made(form, export.macs, padding, tensors, present, graph, count_graph(graph))

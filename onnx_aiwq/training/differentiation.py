@@ -12,7 +12,15 @@ from dataclasses import replace
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.graph import Graph
-from onnx_aiwq.operations.counting import DECOMPOSED_FAMILY, Convention, NodeCost, Status, count_operator
+from onnx_aiwq.operations.counting import (
+    DECOMPOSED_FAMILY,
+    MISFITS,
+    Convention,
+    NodeCost,
+    Status,
+    count_operator,
+    misfit,
+)
 from onnx_aiwq.training.gradients import NodeGradient, gradients_between
 from onnx_aiwq.vocabulary import BasicOp, Counts, Operator
 
@@ -33,11 +41,18 @@ def with_gradients(graph: Graph, costs: Sequence[NodeCost], convention: Conventi
         convention: they were counted by.
     """
     return tuple(
-        _gradient_cost(graph, cost, convention)
+        _gradient_or_reason(graph, cost, convention)
         if is_gradient(cost.operator) and cost.status is Status.UNSUPPORTED
         else cost
         for cost in costs
     )
+
+
+def _gradient_or_reason(graph: Graph, cost: NodeCost, convention: Convention) -> NodeCost:
+    try:
+        return _gradient_cost(graph, cost, convention)
+    except MISFITS as error:
+        return replace(cost, reason=misfit(error))
 
 
 def _gradient_cost(graph: Graph, cost: NodeCost, convention: Convention) -> NodeCost:
