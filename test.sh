@@ -8,6 +8,8 @@ rm -rf "$environment" build dist
 "${PYTHON:-python3}" -m venv "$environment"
 bin="$environment/bin"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
+# Hundreds of processes import the package: the first one that does compiles it for all.
+unset PYTHONDONTWRITEBYTECODE
 "$bin/python" -m pip wheel --quiet --no-deps --wheel-dir dist .
 # Most modules of what is installed are never imported; those that are get compiled then.
 "$bin/python" -m pip install --quiet --no-compile "$(ls dist/*.whl)[test]"

@@ -29,6 +29,7 @@ from runtime import LEVELS, Seen, write_optimised
 Feeds = Mapping[str, NDArray[Any]]
 
 BLOCKED = "com.microsoft.nchwc"
+_VOCABULARY = 20_000  # no other dimension of a weight is larger
 CONTRIB = "com.microsoft"
 
 
@@ -106,6 +107,20 @@ def shorten(model: onnx.ModelProto, layers: int) -> None:
         for index in reversed(range(len(kept))):
             if kept[index].name not in read:
                 del kept[index]
+
+
+def shrink_vocabulary(model: onnx.ModelProto, words: int) -> None:
+    """Give the tables of words, most of a small Transformer's weights, fewer rows; and so what is made of them."""
+    sizes = [size for tensor in model.graph.initializer for size in tensor.dims]
+    whole = max(sizes, default=0)
+    if whole < _VOCABULARY:
+        return
+    for tensor in model.graph.initializer:
+        tensor.dims[:] = [words if size == whole else size for size in tensor.dims]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value == whole:
+                dim.dim_value = words
 
 
 def shrink_images(model: onnx.ModelProto, size: int) -> None:

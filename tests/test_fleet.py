@@ -292,7 +292,7 @@ def test_time_that_was_spent_stopped_is_not_the_models(tmp_path: Path, what: str
         "        return super().analyse(*batch)\n"
         "work.Child = Told\n"
         "job = dict(model='m', location=sys.argv[2], version=None, done={}, failed=[])\n"
-        "print(json.dumps(work.analyse_batch([job], sys.argv[1], Limits(timeout_s=2.0))))\n"
+        "print(json.dumps(work.analyse_batch([job], sys.argv[1], Limits(timeout_s=6.0))))\n"
     )
     line = [sys.executable, "-c", code, settings().message(), str(tmp_path / "m.onnx")]
     with (
@@ -311,9 +311,9 @@ def test_time_that_was_spent_stopped_is_not_the_models(tmp_path: Path, what: str
         else:
             os.kill(child, signal.SIGSTOP)  # so that the answer cannot come before the stop
             process.stdin.write("\n")
-            time.sleep(0.5)
+            time.sleep(0.3)
             os.killpg(process.pid, signal.SIGSTOP)
-            time.sleep(3.0)
+            time.sleep(6.5)  # past the time limit, of which a look counts a second
             os.killpg(process.pid, signal.SIGCONT)
         ((outcome,), left, _) = json.loads(process.stdout.readline())
     assert (outcome["state"], left) == ("analysed", [])
