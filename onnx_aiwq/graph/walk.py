@@ -238,7 +238,9 @@ class Walk:
         after: Sequence[Entry] = (),
     ) -> None:
         """Write an operator down, with edges from the producers of what it reads and of what its subgraphs made."""
-        bounded = self.engine.symbols.bounded_tensors
+        bound, bounded = place.bound, self.engine.symbols.bounded_tensors
+        if bounded and not bound:
+            bound = any(entry is not None and entry.value.name in bounded for entry in outputs)
         self.operators.append(
             Operator(
                 name=name,
@@ -252,7 +254,7 @@ class Walk:
                 repeats=place.repeats,
                 constant=constant,
                 branches=place.branches,
-                bound=place.bound or any(entry is not None and entry.value.name in bounded for entry in outputs),
+                bound=bound,
             )
         )
         producers = self._producers
