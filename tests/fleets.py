@@ -17,7 +17,7 @@ from onnx_aiwq.runs import RunOptions
 
 PROCESS_TIMEOUT_S = 180.0  # of a whole process on a loaded machine: one that hangs is a failed test, not a hung run
 
-LIMITS = Limits(timeout_s=4.0, max_memory_bytes=600_000_000)
+LIMITS = Limits(timeout_s=6.0, max_memory_bytes=600_000_000)
 POISON = """
 import os, signal, time
 from onnx_aiwq import Counts, rule

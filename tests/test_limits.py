@@ -73,7 +73,7 @@ def test_time_runs_out(tmp_path: Path) -> None:
     path.write_bytes(chain(30_000))
     started = time.monotonic()
     done = aiwq("analyze", str(path), "--timeout", "1", "--output", str(tmp_path / "report.json"))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.splitlines()[-1]
     assert str(path) in last and "--timeout 1 s" in last and "more time" in last

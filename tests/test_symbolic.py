@@ -508,13 +508,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_texts_are_none_quickly(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert parse(text) is None
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_wide_formulas_are_read_or_refused_quickly() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     wide = "floor(" + "*".join(f"a{i}" for i in range(60)) + "/7)"
     formula = parse(wide)
     assert formula is None or evaluated(formula, {f"a{i}": 2 for i in range(60)}) == 2**60 // 7
@@ -525,7 +525,7 @@ def test_wide_formulas_are_read_or_refused_quickly() -> None:
         value = value // 2 + 3
     assert formula is not None and evaluated(formula, {"a": 1000}) == value
     assert str(formula) and parse(str(formula)) == formula
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_long_sum_is_read() -> None:
