@@ -69,6 +69,22 @@ def _gradient_of_nothing() -> onnx.ModelProto:
     return made
 
 
+@hostile("numbers: an axis of 2^63 - 1")
+def _axis_beyond_all() -> onnx.ModelProto:
+    """The native inference of onnx cuts it to -1 after it has checked it, and writes there."""
+    return model([node("LayerNormalization", ["x", "x"], ["y", "mean", "deviation"], axis=2**63 - 1)])
+
+
+@hostile("numbers: batch dimensions before the first")
+def _negative_batch_dims() -> onnx.ModelProto:
+    return model([node("GatherND", ["x", "i"], ["y"], batch_dims=-5)], [constant("i", np.int64([[0, 0]]))])
+
+
+@hostile("numbers: a split into 2^31 - 1")
+def _split_into_all() -> onnx.ModelProto:
+    return model([node("Split", ["x"], ["y"], num_outputs=2**31 - 1)])
+
+
 @hostile("numbers: a gradient by a number")
 def _gradient_by_a_number() -> onnx.ModelProto:
     gradient = node("Gradient", ["x"], ["y"], domain="ai.onnx.preview.training", xs=3, y="t")

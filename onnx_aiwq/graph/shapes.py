@@ -56,6 +56,7 @@ _OWN_RULES = {
     **channels_last_shapes.RULES,
     **attention_shapes.RULES,
 }
+_LARGEST_INT32 = (1 << 31) - 1
 _OPEN = "aiwq_open"  # begins the placeholders of dimensions that our own rules leave open
 _NONDETERMINISTIC = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -420,10 +421,26 @@ def _infer_by_elements(call: Call, inputs: Sequence[Entry | None], values: list[
     values[0].dtype = ir.DataType(given[0] if given else onnx.TensorProto.FLOAT)
 
 
+def _ends_the_process(node: onnx.NodeProto) -> bool:
+    """Whether onnx's inference, which is native code, might hang or crash: it takes some numbers as they are.
+
+    Einsum hangs on odd equations, Split counts up to `num_outputs`, LayerNormalization cuts `axis` to 32 bits after it
+    has checked it, GatherND goes back before the first dimension.
+    """
+    if node.op_type == "Einsum":
+        return True
+    number = {attribute.name: attribute.i for attribute in node.attribute}
+    return (
+        number.get("num_outputs", len(node.output)) != len(node.output)
+        or abs(number.get("axis", 0)) > _LARGEST_INT32
+        or number.get("batch_dims", 0) < 0
+    )
+
+
 def _infer_by_onnx(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> None:
-    """Ask `onnx.shape_inference` about the node alone; its Einsum can hang on odd equations and is not asked."""
+    """Ask `onnx.shape_inference` about the node alone."""
     schema = schema_of(call.domain, call.proto.op_type, call.version)
-    if schema is None or call.proto.op_type == "Einsum":
+    if schema is None or _ends_the_process(call.proto):
         return
     names = [f"i{index}" if entry is not None else "" for index, entry in enumerate(inputs)]
     node = onnx.NodeProto()
