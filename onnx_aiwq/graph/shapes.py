@@ -429,7 +429,7 @@ def _ends_the_process(node: onnx.NodeProto) -> bool:
     """
     if node.op_type == "Einsum":
         return True
-    number = {attribute.name: attribute.i for attribute in node.attribute}
+    number: dict[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
     return (
         number.get("num_outputs", len(node.output)) != len(node.output)
         or abs(number.get("axis", 0)) > _LARGEST_INT32
