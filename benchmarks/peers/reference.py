@@ -1,6 +1,6 @@
 """Where the models are, their symbolic dimensions, their weights, and their MACs as a real run shows them.
 
-Runs in the environment of `aiwq`, which has onnx and onnxruntime; imports nothing of the package itself.
+Runs in the environment of `aiwq`, which has onnx and onnxruntime; of the package it takes random weights alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def main() -> None:
     elif given.task == "macs":
         print(_macs(given.model, bindings))
     else:
-        onnx.save(_module("models/weights.py").materialize(given.model), given.output)
+        from onnx_aiwq.calibration import weights
+
+        onnx.save(weights.materialize(given.model), given.output)
 
 
 def _models() -> list[dict[str, object]]:
@@ -57,7 +59,9 @@ def _symbols(model: onnx.ModelProto) -> set[str]:
 
 
 def _macs(path: str, bindings: dict[str, int]) -> int:
-    runtime, weights = _module("tests/runtime.py"), _module("models/weights.py")
+    from onnx_aiwq.calibration import weights
+
+    runtime = _module("tests/runtime.py")
     model = weights.materialize(path)
     macs: int = runtime.macs_from_run(model, runtime.run_all_tensors(model, weights.example_inputs(model, bindings)))
     return macs
