@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import TensorProto
 
 from model_parts import body, constant, model, node, value
 from onnx_aiwq import analyze
+from onnx_aiwq.operations.counting import Status, count_operator
 from onnx_aiwq.operations.registry import all_rules, find_rule
 from onnx_aiwq.report import Report
 from onnx_aiwq.vocabulary import DType, Operator, Tensor
@@ -122,8 +124,17 @@ def test_loops_that_data_ends(ends: str) -> None:
     assert relu["bound"] is (ends == "by data")
 
 
-def test_a_function_body_hands_its_bounds_on() -> None:
+@pytest.mark.parametrize(("part", "bound"), [("TopK", True), ("Neg", False)])
+def test_a_function_body_hands_its_bounds_on(part: str, bound: bool) -> None:
     """Where an operator is counted by the parts of its body, one part that is a bound makes it one."""
+    x, y = Tensor("x", DType.FLOAT, (2, 6)), Tensor("y", DType.FLOAT, (2, 2))
+    inner = Operator("inner", part, "", 21, (x,), (y,), {"axis": -1})
+    graph: Any = SimpleNamespace(expand=lambda operator: (inner,))
+    cost = count_operator(Operator("outer", "NoSuchRule", "", 21, (x,), (y,), {}), graph)
+    assert (cost.status, cost.bound) == (Status.DECOMPOSED, bound)
+
+
+def test_a_body_of_a_sequence_map_marks_its_own_nodes() -> None:
     inner = body([node("TopK", ["v", "k"], ["w", "j"])], inputs=["v"], outputs=["w"])
     proto = model(
         [
@@ -151,6 +162,17 @@ def test_dropout_of_an_unknown_mode() -> None:
         assert not is_bound(op_type, tuple(inputs), [(2, 3)])
         assert is_bound(op_type, (*inputs[:place], mode), [(2, 3)])
         assert not is_bound(op_type, (*inputs[:place], known(1)), [(2, 3)])
+
+
+def test_bias_dropout_of_an_unknown_mode_costs_what_training_does() -> None:
+    """Per element of six: the bias is added; in training the draw is compared and the element scaled."""
+    rule = find_rule("BiasDropout", CONTRIB, 1)
+    assert rule is not None and rule.function is not None
+    x, mode = Tensor("x", DType.FLOAT, (2, 3)), Tensor("mode", DType.BOOL, ())
+    for given, training in ((mode, 6), (known(1), 6), (known(0), 0), (None, 0)):
+        op = Operator("n", "BiasDropout", CONTRIB, 1, (x, x, None, None, given), (x,), {})
+        expected = {"add": 6, "sub": 0, "mul": training, "div": 0, "root": 0, "compare": training}
+        assert rule.function(op).basic_operations() == expected
 
 
 def test_caches_that_may_be_partly_filled() -> None:
