@@ -24,94 +24,18 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from onnx_aiwq.errors import PolicyError
 
-from onnx_aiwq.errors import PolicyError, suggestion
+if TYPE_CHECKING:
+    from onnx_aiwq.config_document import GatePolicy, Options
 
 FILE_NAME = "aiwq.toml"
 MAX_CONFIG_BYTES = 4_000_000
 FILES = ("lifecycle", "carbon_profile")
 """Settings that are paths."""
 _GATE_KEYS = ("models", "baseline", "budgets", "tolerances", "overrides")
-
-Size = Annotated[int, Field(ge=0)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
-
-
-class Options(_Strict):
-    """What an analysis is told; None and empty where the file does not say."""
-
-    bind: dict[str, Size] = Field(default_factory=dict)
-    shape: dict[str, tuple[Size, ...]] = Field(default_factory=dict)
-    hardware: str | None = None
-    region: str | None = None
-    carbon_intensity: float | None = None
-    carbon_profile: str | None = None
-    hour: int | None = None
-    pue: float | None = None
-    utilization: float | None = None
-    embodied_kg: float | None = None
-    lifetime_years: float | None = None
-    inferences: int | None = None
-    level: Literal["inference", "validation", "training"] | None = None
-    loss: Literal["mse", "cross-entropy", "bce"] | None = None
-    optimizer: Literal["sgd", "adam"] | None = None
-    bp: Literal["instance", "batch"] | None = None
-    mini_batch: int | None = None
-    convention: Literal["default", "paper"] | None = None
-    lifecycle: str | None = None
-
-    @field_validator("shape", mode="before")
-    @classmethod
-    def _arrays_are_shapes(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {name: tuple(dims) if isinstance(dims, list) else dims for name, dims in value.items()}
-
-
-class Rules(Options):
-    """Budgets and tolerances by metric, as text; ``none`` lifts one. A count may be a bare integer."""
-
-    budgets: dict[str, str | int | float] = Field(default_factory=dict)
-    tolerances: dict[str, str | int | float] = Field(default_factory=dict)
-
-
-class Override(Rules):
-    """Rules for the models that a glob names."""
-
-    models: str | tuple[str, ...]
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _globs(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @property
-    def globs(self) -> tuple[str, ...]:
-        """The globs, one or several."""
-        return (self.models,) if isinstance(self.models, str) else self.models
-
-
-class GatePolicy(Rules):
-    """What the gate checks: `models` are globs, `baseline` a report or a folder of reports."""
-
-    models: tuple[str, ...] = ()
-    baseline: str | None = None
-    overrides: tuple[Override, ...] = ()
-
-    @field_validator("models", "overrides", mode="before")
-    @classmethod
-    def _arrays(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-
-class _File(Options):
-    gate: GatePolicy = Field(default_factory=GatePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +120,13 @@ def read_config(path: Path) -> Config:
         if not isinstance(gate, dict) or gate.keys() & moved.keys():
             raise PolicyError(f"{path}: {', '.join(moved)} at the top and in [gate]; keep one")
         table = {**rest, "gate": {**gate, **moved}}
+    from onnx_aiwq.config_document import parse_config  # only projects that have a file wait for its library
+
     try:
-        parsed = _File.model_validate(table)
-    except ValidationError as error:
-        raise PolicyError(f"{path}: {_one_line(error)}") from None
-    options = {name: getattr(parsed, name) for name in Options.model_fields}
-    return Config(path.absolute(), Options.model_construct(**options), parsed.gate)
+        options, gate = parse_config(table)
+    except ValueError as error:
+        raise PolicyError(f"{path}: {error}") from None
+    return Config(path.absolute(), options, gate)
 
 
 def _table(path: Path) -> dict[str, Any]:
@@ -216,16 +141,3 @@ def _table(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise PolicyError(f"{path}: not valid TOML: {error}") from None
     return dict(table)
-
-
-def _one_line(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(part) for part in problem["loc"])
-        message = " ".join(problem["msg"].removeprefix("Value error, ").split())
-        if problem["type"] == "extra_forbidden":
-            key = str(problem["loc"][-1])
-            known = {name for model in (_File, GatePolicy, Override) for name in model.model_fields}
-            message = f"no such key;{suggestion(key, known)}".rstrip(";")
-        problems.append(f"{place!r}: {message}")
-    return "; ".join(dict.fromkeys(problems))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from msgspec.structs import replace
+
 from onnx_aiwq.energy import (
     DEFAULT_NEGATIVE_SHARE,
     DEFAULT_TEMPERATURE_K,
@@ -317,7 +319,7 @@ def _life_cycle(
         life,
         network,
         inferences=deployment.inferences,
-        default_profile=deployment.profile.model_copy(update={"embodied": deployment.embodied}),
+        default_profile=replace(deployment.profile, embodied=deployment.embodied),
         utilization=deployment.utilization,
     )
     return result, notes

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import msgspec
 
 from onnx_aiwq.errors import ProfileError, suggestion
-from onnx_aiwq.kernels.model import TimeModel
+from onnx_aiwq.kernels.model import Frozen, NonNegative, Positive, TimeModel
 from onnx_aiwq.vocabulary import DType
 
 EMBODIED_LIFETIME_YEARS = 4.0
 EMBODIED_LIFETIME_SOURCE = "lifetime: 4 years, the server lifetime of the Cloud Carbon Footprint methodology"
 
 ANY = "*"
+_DTYPES = frozenset({dtype.label for dtype in DType} | {ANY})
 
 Kind = Literal["cpu", "gpu", "tpu", "edge", "accelerator", "other"]
 Source = Literal["measured", "modelled", "replayed", "datasheet"]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
-
-
-class Coefficient(_Frozen):
+class Coefficient(Frozen, frozen=True, kw_only=True):
     """What one transistor operation costs in operators of one family and data type; ``*`` stands for any.
 
     Attributes:
@@ -42,16 +39,12 @@ class Coefficient(_Frozen):
     seconds_per_to: NonNegative
     joules_per_to: NonNegative
 
-    @field_validator("dtype")
-    @classmethod
-    def _known_dtype(cls, label: str) -> str:
-        known = {dtype.label for dtype in DType} | {ANY}
-        if label not in known:
-            raise ValueError(f"{label!r} is no data type;{suggestion(label, known)} or '*'")
-        return label
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"dtype {self.dtype!r} is no data type;{suggestion(self.dtype, _DTYPES)} or '*'")
 
 
-class Factors(_Frozen):
+class Factors(Frozen, frozen=True, kw_only=True):
     """An interval as factors of the point estimate.
 
     Attributes:
@@ -60,34 +53,32 @@ class Factors(_Frozen):
         basis: the evidence, with the number of observations.
     """
 
-    low_factor: Annotated[float, Field(ge=0, le=1)]
-    high_factor: Annotated[float, Field(ge=1)]
+    low_factor: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    high_factor: Annotated[float, msgspec.Meta(ge=1)]
     basis: str
 
 
-class Interval(_Frozen):
+class Interval(Frozen, frozen=True, kw_only=True):
     """How far seconds and joules may be from the point estimate, at one level (0.90: nine cases in ten)."""
 
-    level: Annotated[float, Field(gt=0, lt=1)] = 0.90
+    level: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.90
     seconds: Factors
     joules: Factors
 
 
-class Covariance(_Frozen):
+class Covariance(Frozen, frozen=True, kw_only=True):
     """Covariance of fitted coefficients: their names, and the square matrix in that order."""
 
     names: tuple[str, ...]
     matrix: tuple[tuple[float, ...], ...]
 
-    @model_validator(mode="after")
-    def _square(self) -> Covariance:
+    def __post_init__(self) -> None:
         size = len(self.names)
         if len(self.matrix) != size or any(len(row) != size for row in self.matrix):
             raise ValueError(f"expected a {size} x {size} matrix, one row and column per name")
-        return self
 
 
-class CompResFigures(_Frozen):
+class CompResFigures(Frozen, frozen=True, kw_only=True):
     """The figures of AIWQ eq. 30 and 38; None where no source gives one.
 
     Attributes:
@@ -103,7 +94,7 @@ class CompResFigures(_Frozen):
     storage_gb_per_s: NonNegative | None = None
 
 
-class Embodied(_Frozen):
+class Embodied(Frozen, frozen=True, kw_only=True):
     """Greenhouse gas of making the processor, kgCO2e, and the years of use that it is spread over."""
 
     kgco2e: NonNegative
@@ -111,7 +102,7 @@ class Embodied(_Frozen):
     source: str
 
 
-class HardwareProfile(_Frozen):
+class HardwareProfile(Frozen, frozen=True, kw_only=True):
     """What computation costs on one processor under one runtime; the file format ``onnx_aiwq.profile/1``.
 
     Attributes:
@@ -141,14 +132,14 @@ class HardwareProfile(_Frozen):
         validation: held-out errors, where the profile was validated.
     """
 
-    schema_id: Literal["onnx_aiwq.profile/1"] = Field(alias="schema")
-    id: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
-    name: Annotated[str, Field(min_length=1)]
+    schema: Literal["onnx_aiwq.profile/1"]
+    id: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*\Z", max_length=100)]
+    name: Annotated[str, msgspec.Meta(min_length=1)]
     kind: Kind
     provider: str | None = None
     source: Source
-    threads: Annotated[int, Field(ge=1)] | None = None
-    coefficients: Annotated[tuple[Coefficient, ...], Field(min_length=1)]
+    threads: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    coefficients: Annotated[tuple[Coefficient, ...], msgspec.Meta(min_length=1)]
     seconds_per_byte: NonNegative
     joules_per_bit: NonNegative
     static_watts: NonNegative
@@ -161,24 +152,18 @@ class HardwareProfile(_Frozen):
     covariance: Covariance | None = None
     comp_res: CompResFigures = CompResFigures()
     embodied: Embodied | None = None
-    provenance: dict[str, str] = Field(default_factory=dict)
+    provenance: dict[str, str] = msgspec.field(default_factory=dict)
     sources: tuple[str, ...] = ()
     validation: dict[str, float | int | str | None] | None = None
 
-    @model_validator(mode="after")
-    def _watts_of_kernels(self) -> HardwareProfile:
+    def __post_init__(self) -> None:
         if self.kernels is not None and self.dynamic_watts is None:
             raise ValueError("kernels say seconds; dynamic_watts are needed to make joules of them")
-        return self
-
-    @model_validator(mode="after")
-    def _one_coefficient_per_class(self) -> HardwareProfile:
         seen = set()
         for entry in self.coefficients:
             if (entry.family, entry.dtype) in seen:
                 raise ValueError(f"two coefficients for family {entry.family!r}, data type {entry.dtype!r}")
             seen.add((entry.family, entry.dtype))
-        return self
 
     def coefficient(self, family: str, dtype: DType) -> Coefficient:
         """The most specific coefficient: family and type, then family, then type, then the one for anything.
@@ -195,9 +180,34 @@ class HardwareProfile(_Frozen):
             "add an entry with family '*' and dtype '*'"
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The profile as JSON has it."""
+        whole: dict[str, Any] = msgspec.to_builtins(self)
+        return whole
+
+    @staticmethod
+    def from_dict(whole: Mapping[str, Any]) -> HardwareProfile:
+        """The profile that `to_dict` wrote.
+
+        Raises:
+            ProfileError: if it is none; names the first field that does not fit.
+        """
+        with _told():
+            return msgspec.convert(whole, HardwareProfile)
+
+    @staticmethod
+    def from_json(text: bytes | str) -> HardwareProfile:
+        """The profile that `to_json` wrote.
+
+        Raises:
+            ProfileError: if it is none; names the first field that does not fit.
+        """
+        with _told():
+            return _DECODER.decode(text)
+
     def to_json(self) -> str:
         """The profile as the JSON text that `read_profile` reads."""
-        whole = self.model_dump(mode="json", by_alias=True)
+        whole = self.to_dict()
         kernels = whole["kernels"]
         if kernels is None:
             return json.dumps(whole, indent=2) + "\n"
@@ -206,6 +216,22 @@ class HardwareProfile(_Frozen):
         rest = json.dumps({**kernels, "kernels": "@"})
         lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in listed)
         return json.dumps(whole, indent=2).replace('"@"', rest, 1).replace('"@"', f"[\n{lines}\n]", 1) + "\n"
+
+
+_DECODER = msgspec.json.Decoder(HardwareProfile)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        fields = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", place.rstrip("`")).strip(".")
+        told = message[:1].lower() + message[1:]
+        raise ProfileError(f"field {fields!r}: {told}" if fields else told) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProfileError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
 def slug(name: str) -> str:

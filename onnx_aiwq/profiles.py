@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from msgspec.structs import replace
 
 from onnx_aiwq.datasheets import datasheet_profiles, missing_figures
 from onnx_aiwq.errors import ProfileError, suggestion
@@ -95,23 +95,21 @@ def default_profile() -> HardwareProfile:
         path = folder / DEFAULT_ID / "profile.json"
         if path.is_file():
             profile = read_profile(path)
-            return profile.model_copy(update={"name": f"{profile.name} (the default, not this machine)"})
+            return replace(profile, name=f"{profile.name} (the default, not this machine)")
     return reference_profile()
 
 
 def reference_profile() -> HardwareProfile:
     """One well documented processor's datasheet, and labelled as such."""
     profile = datasheet_profiles()[REFERENCE_PROCESSOR]
-    return profile.model_copy(
-        update={"id": REFERENCE_ID, "name": f"{REFERENCE_PROCESSOR} (datasheet reference, not this machine)"}
-    )
+    return replace(profile, id=REFERENCE_ID, name=f"{REFERENCE_PROCESSOR} (datasheet reference, not this machine)")
 
 
 def read_profile(path: Path) -> HardwareProfile:
     """Read and validate a profile from a JSON file of the schema ``onnx_aiwq.profile/1``.
 
     Raises:
-        ProfileError: if the file is absent, too large, or does not validate; one line, with every wrong field.
+        ProfileError: if the file is absent, too large, or does not validate; one line, with the first wrong field.
     """
     try:
         found = path.stat()
@@ -121,23 +119,16 @@ def read_profile(path: Path) -> HardwareProfile:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ProfileError(f"{path}: cannot read the hardware profile: {reason}; `aiwq hardware` lists names") from None
-    except ValidationError as error:
-        raise ProfileError(f"{path}: not a valid hardware profile: {_one_line(error)}") from None
 
 
 @functools.lru_cache(maxsize=4)
 def _validated(path: Path, _modified_ns: int, _size: int) -> HardwareProfile:
     """The profile of a file as it was at that time: whoever analyses thousands of models reads it once."""
-    return HardwareProfile.model_validate_json(path.read_bytes())
-
-
-def _one_line(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(part) for part in problem["loc"])
-        message = " ".join(problem["msg"].removeprefix("Value error, ").split())
-        problems.append(f"field {place!r}: {message}" if place else message)
-    return "; ".join(problems)
+    text = path.read_bytes()
+    try:
+        return HardwareProfile.from_json(text)
+    except ProfileError as error:
+        raise ProfileError(f"{path}: not a valid hardware profile: {error}") from None
 
 
 def user_profile_folder() -> Path:

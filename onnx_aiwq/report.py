@@ -211,7 +211,7 @@ class Report:
             "model": model_entry(self.graph),
             "graph": {
                 "nodes": len(self.graph.operators),
-                "edges": self.graph.dag.number_of_edges(),
+                "edges": self.graph.links,
                 "depth": self.graph.depth,
                 "subgraphs": self.graph.model.subgraphs,
                 "functions": self.graph.model.functions,

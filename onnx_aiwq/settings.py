@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onnx_aiwq.config import FILES, Config, Options, find_config, read_config
+from onnx_aiwq.config import FILES, Config, find_config, read_config
 from onnx_aiwq.runs import RunOptions
+
+if TYPE_CHECKING:
+    from onnx_aiwq.config_document import Options
 
 Origins = dict[str, tuple[str, str]]
 COMMAND_LINE = "command line"

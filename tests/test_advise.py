@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace as changed
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_aiwq.advise import Advice, Lever, advise
@@ -112,7 +113,7 @@ def test_int8_recounts_the_product_alone() -> None:
 
 def test_int4_is_only_stored_where_the_profile_prices_int8_alone() -> None:
     priced = (*UNIT_JOULE.coefficients, Coefficient(family="*", dtype="int8", seconds_per_to=0.0, joules_per_to=2.0))
-    given = advice(hardware=UNIT_JOULE.model_copy(update={"coefficients": priced}))
+    given = advice(hardware=changed(UNIT_JOULE, coefficients=priced))
     product = 2 * MUL * INT8[1] + ADD * INT32_ADD
     bits = 4 * (32 + 8) + 32 * (16 + 16 + 16)
     assert joules(given, "float32 to int4") == product + COMPARE * FLOAT32[2] + bits
@@ -183,7 +184,7 @@ def test_without_names_the_same_provider_and_the_same_kind_are_tried() -> None:
 
 
 def test_utilization_spreads_static_power() -> None:
-    static = UNIT_JOULE.model_copy(update={"static_watts": 10.0, "seconds_per_run": 1.0})
+    static = changed(UNIT_JOULE, static_watts=10.0, seconds_per_run=1.0)
     assert joules(advice(hardware=static), "utilization 1 to 0.5") == BEFORE + 20
 
 

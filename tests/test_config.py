@@ -10,7 +10,8 @@ from typer.main import get_command
 
 from gating import Aiwq, dense, profile, transistors
 from onnx_aiwq import cli
-from onnx_aiwq.config import Options, find_config, read_config
+from onnx_aiwq.config import find_config, read_config
+from onnx_aiwq.config_document import Options
 from onnx_aiwq.errors import PolicyError
 from onnx_aiwq.runs import RunOptions
 from onnx_aiwq.settings import configurations, merged

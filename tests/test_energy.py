@@ -41,7 +41,7 @@ def profile(**changes: object) -> HardwareProfile:
             joules=Factors(low_factor=0.8, high_factor=2.0, basis="toy"),
         ),
     }
-    return HardwareProfile.model_validate(fields | changes)
+    return HardwareProfile(**{**fields, **changes})
 
 
 def node(

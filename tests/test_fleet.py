@@ -153,7 +153,7 @@ def test_what_is_done_is_skipped_by_content(run: Run) -> None:
 def test_a_changed_profile_of_the_same_name_is_other_hardware(run: Run) -> None:
     matmul(Path("models/m.onnx"), 2, 3, 4)
     given = load_profile("reference-cpu")
-    dearer = HardwareProfile.model_validate({**given.model_dump(by_alias=True), "joules_per_bit": 1.0})
+    dearer = HardwareProfile.from_dict({**given.to_dict(), "joules_per_bit": 1.0})
     assert run(how=Settings(RunOptions(), (given,))).analysed == 1
     assert run(how=Settings(RunOptions(), (dearer,))).analysed == 1
     assert len({row["joules"] for row in rows(Path("out"))}) == 2

@@ -15,6 +15,7 @@ import onnx
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 from onnx import helper, numpy_helper
 
 import onnx_aiwq as aiwq
@@ -489,7 +490,7 @@ def test_without_a_compute_section_the_hardware_of_the_analysis_is_named() -> No
 
 
 def test_scopes_are_never_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    wall = aiwq.load_profile("nvidia-l4").model_copy(update={"provenance": {"scope": "wall"}})
+    wall = changed(aiwq.load_profile("nvidia-l4"), provenance={"scope": "wall"})
     compute = {"training": {"hardware": "nvidia-l4"}, "inference": {"hardware": "nvidia-l4"}}
     with pytest.raises(PolicyError, match=r"two scopes.*preprocessing wall, training component"):
         evaluate(life(compute=compute), Network("n", 670.0, "number"), default_profile=wall)

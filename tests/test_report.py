@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace as changed
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_aiwq as aiwq
@@ -298,7 +300,7 @@ def test_energy_of_the_nodes_is_the_energy_of_the_run(report: dict[str, Any]) ->
 
 
 def test_overhead_of_a_run_is_in_the_run_and_in_no_node() -> None:
-    profile = aiwq.load_profile(REFERENCE).model_copy(update={"seconds_per_run": 0.5, "static_watts": 40.0})
+    profile = changed(aiwq.load_profile(REFERENCE), seconds_per_run=0.5, static_watts=40.0)
     charged = document(small(), bind={"batch": 3}, hardware=profile)
     spent = math.fsum(node["energy_j"] for node in charged["nodes"])
     assert charged["energy"]["joules"] == pytest.approx(spent + 20.0, rel=1e-12)
@@ -647,7 +649,7 @@ def test_analyze_imports_no_runtime(tmp_path: Path) -> None:
 
 
 def test_hardware_profile_schema_accepts_shipped_profiles() -> None:
-    schema = aiwq.HardwareProfile.model_json_schema()
+    schema = msgspec.json.schema(aiwq.HardwareProfile)
     profile = json.loads(aiwq.load_profile(REFERENCE).to_json())
     Draft202012Validator(schema).validate(profile)
     assert not Draft202012Validator(schema).is_valid({**profile, "static_watts": -1.0})

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 
 from onnx_aiwq.calibration.fitting import Observation, Observations, fit_kernels
 from onnx_aiwq.kernels import bytes_moved
@@ -96,8 +97,7 @@ def assess(observations: Observations, *, seed: int = 0, progress: Callable[[str
     kernels = fit_kernels(observations.nodes, seed=seed)
     by_kind = _errors_by_kind(held_out)
     kernels = tuple(
-        entry.model_copy(update={"log_error": by_kind.get((entry.kind, entry.dtype), max(entry.log_error, 0.3))})
-        for entry in kernels
+        replace(entry, log_error=by_kind.get((entry.kind, entry.dtype), max(entry.log_error, 0.3))) for entry in kernels
     )
     spreads = {name: spread_of([(part[0], part[1]) for part in parts], by_kind) for name, parts in held_out.items()}
     logs = {name: math.log(sum(p[1] for p in parts) / sum(p[2] for p in parts)) for name, parts in held_out.items()}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import onnxruntime as ort
+from msgspec.structs import replace
 
 from onnx_aiwq.calibration.assessment import Errors, baseline_errors, errors_of
 from onnx_aiwq.calibration.candidates import Candidate, prepare
@@ -358,4 +359,4 @@ def validated(profile: HardwareProfile, result: Validation) -> HardwareProfile:
     found["networks"] = len(result.networks)
     found["networks: interval_coverage"] = float(f"{result.coverage:.4g}")
     found["networks: names"] = ", ".join(each.name for each in result.networks)
-    return profile.model_copy(update={"validation": found})
+    return replace(profile, validation=found)

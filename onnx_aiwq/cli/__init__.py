@@ -12,37 +12,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from onnx_aiwq.cli.advise import advise
-from onnx_aiwq.cli.analyze import analyze
-from onnx_aiwq.cli.baseline import baseline
-from onnx_aiwq.cli.calibrate import calibrate
-from onnx_aiwq.cli.compare import compare
+from onnx_aiwq.cli.commands import Commands
 from onnx_aiwq.cli.deferred import defer_symbolic_arithmetic
-from onnx_aiwq.cli.doctor import doctor
-from onnx_aiwq.cli.fleet import fleet
-from onnx_aiwq.cli.gate import gate
-from onnx_aiwq.cli.groups import SectionedCommand, grouped
-from onnx_aiwq.cli.lifecycle import lifecycle
-from onnx_aiwq.cli.limits import limited
-from onnx_aiwq.cli.listing import hardware, regions, rules
-from onnx_aiwq.cli.reproduce import reproduce
 from onnx_aiwq.cli.streams import say, write
-from onnx_aiwq.cli.validate import validate
 from onnx_aiwq.errors import AiwqError
 
 app = typer.Typer(
     name="aiwq",
+    cls=Commands,
     help="What an ONNX model costs before it is deployed: operations, energy, eCAL and CO2.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-for bounded in (analyze, compare, gate, baseline, advise, lifecycle):
-    app.command(cls=SectionedCommand)(limited(grouped(bounded)))
-for command in (calibrate, validate, hardware, regions, rules, doctor, reproduce):
-    app.command(cls=SectionedCommand)(grouped(command))
-app.add_typer(fleet, name="fleet")
 
 
 def main() -> NoReturn:

@@ -42,6 +42,7 @@ fleet = typer.Typer(
     help="Analyse thousands of models into Parquet, and report on them. `aiwq fleet SOURCE...` is `aiwq fleet run "
     "SOURCE...`.",
     rich_markup_mode=None,
+    add_completion=False,
 )
 
 

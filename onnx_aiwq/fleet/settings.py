@@ -62,7 +62,7 @@ class Settings:
 
     def message(self) -> str:
         """JSON text of all of it, for a worker."""
-        profiles = [profile.model_dump(mode="json", by_alias=True) for profile in self.hardware]
+        profiles = [profile.to_dict() for profile in self.hardware]
         return json.dumps({"options": self.to_dict(), "hardware": profiles})
 
     @staticmethod
@@ -72,7 +72,7 @@ class Settings:
         options = dict(given["options"])
         strict = options.pop("strict")
         options["shapes"] = {name: tuple(shape) for name, shape in options["shapes"].items()}
-        profiles = tuple(HardwareProfile.model_validate_json(json.dumps(each)) for each in given["hardware"])
+        profiles = tuple(map(HardwareProfile.from_dict, given["hardware"]))
         return Settings(RunOptions(**options).for_several(), profiles, strict)
 
     @functools.cached_property
@@ -94,7 +94,7 @@ def _users_rules() -> list[str]:
 
 def hardware_key(profile: HardwareProfile) -> str:
     """Id of a profile and a digest of its content, which a new calibration changes."""
-    return f"{profile.id}:{digest(profile.model_dump(mode='json'))}"
+    return f"{profile.id}:{digest(profile.to_dict())}"
 
 
 def digest(value: Any) -> str:

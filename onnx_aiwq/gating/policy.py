@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from onnx_aiwq.config import Config, Options, Rules
+from onnx_aiwq.config import Config
+from onnx_aiwq.config_document import Options, Rules
 from onnx_aiwq.errors import PolicyError
 from onnx_aiwq.quantities import Metric, Number, find_metric, parse_share, parse_value
 from onnx_aiwq.runs import RunOptions, expand, place_below

@@ -105,12 +105,31 @@ class Graph:
         graph.add_edges_from((*ends, {"tensors": flowing}) for ends, flowing in along.items())
         return graph
 
+    @property
+    def links(self) -> int:
+        """Edges of the DAG: pairs of operators, however many tensors flow from one to the other."""
+        return len({(producer, consumer) for producer, consumer, _ in self.edges})
+
     @functools.cached_property
     def critical_path(self) -> tuple[str, ...]:
-        """Names of the operators on a longest path."""
-        import networkx as nx
-
-        return tuple(nx.dag_longest_path(self.dag, weight=None)) if self.operators else ()
+        """Names of the operators on a longest path of the DAG."""
+        # Execution order is a topological order, so one pass over it does; networkx takes longer to import than most
+        # models take to analyse.
+        producers: dict[str, list[str]] = {}
+        for producer, consumer, _ in self.edges:
+            producers.setdefault(consumer, []).append(producer)
+        lengths: dict[str, int] = {}
+        before: dict[str, str | None] = {}
+        for operator in self.operators:
+            last = max(producers.get(operator.name, ()), key=lengths.__getitem__, default=None)
+            before[operator.name] = last
+            lengths[operator.name] = 1 + (lengths[last] if last is not None else 0)
+        path: list[str] = []
+        last = max(lengths, key=lengths.__getitem__, default=None)
+        while last is not None:
+            path.append(last)
+            last = before[last]
+        return tuple(reversed(path))
 
     @property
     def depth(self) -> int:

@@ -16,7 +16,7 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
     outputs to the end; weights and other constants are no activations. Tensors that share memory (views) count once.
 
     Args:
-        graph: the graph; consumers are the successors in its DAG.
+        graph: the graph; an operator that an edge leads to needs what flows along it.
         is_view: whether an operator's first output shares the memory of its first input.
 
     Returns:
@@ -37,15 +37,12 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
         made.append([tensor.name for tensor in new if not shared or tensor.name == shared])
         for read in operator.inputs:
             if read is not None:
-                lives.use(read, index)
+                lives.use(read.name, index)
     # Subgraphs hand what they made to their container, which does not name it among its inputs.
-    flowing: tuple[Tensor, ...]
-    for _, consumer, flowing in graph.dag.edges(data="tensors"):
-        index = order[consumer]
-        for tensor in flowing:
-            lives.use(tensor, index)
+    for _, consumer, name in graph.edges:
+        lives.use(name, order[consumer])
     for tensor in graph.outputs:
-        lives.use(tensor, len(graph.operators))
+        lives.use(tensor.name, len(graph.operators))
     live = _sweep([tensor.name for tensor in graph.inputs], made, lives.last_use, lives.size_bytes)
     return None if live is None else dict(zip(("", *order), live, strict=True))
 
@@ -72,9 +69,9 @@ class _Lifetimes:
         if self.last_use.get(root, -2) < index:
             self.last_use[root] = index
 
-    def use(self, tensor: Tensor, index: int) -> None:
+    def use(self, name: str, index: int) -> None:
         """An operator that reads a tensor; what is no activation is left alone."""
-        root = self.owner.get(tensor.name)
+        root = self.owner.get(name)
         if root is not None and self.last_use[root] < index:
             self.last_use[root] = index
 

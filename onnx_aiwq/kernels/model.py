@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import msgspec
 
 from onnx_aiwq.errors import ProfileError
 from onnx_aiwq.kernels import Kernel, bytes_moved, describe, is_known
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 LINEAR_SHARE = 0.3
 """Weight of the linear covariance beside the Matern one, whose variance is one."""
 LEAST_SECONDS = 5e-8  # of a call; what a fit may not go below
@@ -39,11 +40,11 @@ _AT_ONCE = 4096  # kernels whose covariance with all samples is in memory at onc
 Features = tuple[float, ...]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of a profile. Its numbers are checked as a file is read; whoever builds one in Python minds them."""
 
 
-class Line(_Frozen):
+class Line(Frozen, frozen=True, kw_only=True):
     """Seconds per call, per transistor operation, and per byte of run-time inputs, constants and outputs."""
 
     call_s: NonNegative
@@ -53,7 +54,7 @@ class Line(_Frozen):
     per_output_byte_s: NonNegative
 
 
-class Efficiency(_Frozen):
+class Efficiency(Frozen, frozen=True, kw_only=True):
     """f of the module: a Gaussian process over standardised features.
 
     Attributes:
@@ -72,22 +73,20 @@ class Efficiency(_Frozen):
     low: tuple[float, ...]
     high: tuple[float, ...]
     mean: float
-    length: Annotated[float, Field(gt=0)]
+    length: Positive
     points: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
 
-    @model_validator(mode="after")
-    def _fitting_sizes(self) -> Efficiency:
+    def __post_init__(self) -> None:
         if len({len(self.centre), len(self.scale), len(self.low), len(self.high)}) != 1:
             raise ValueError("centre, scale, low and high differ in length")
         if len(self.points) != len(self.weights):
             raise ValueError(f"{len(self.points)} points, but {len(self.weights)} weights")
         if any(len(point) != len(self.centre) for point in self.points):
             raise ValueError("a point has not one number per feature")
-        return self
 
 
-class KernelModel(_Frozen):
+class KernelModel(Frozen, frozen=True, kw_only=True):
     """What calls of one kind of kernel take.
 
     Attributes:
@@ -104,7 +103,7 @@ class KernelModel(_Frozen):
 
     kind: str
     dtype: str
-    samples: Annotated[int, Field(ge=1)]
+    samples: Annotated[int, msgspec.Meta(ge=1)]
     line: Line
     covariance: tuple[tuple[float, ...], ...] = ()
     rank: int = 0
@@ -113,7 +112,7 @@ class KernelModel(_Frozen):
     log_error: NonNegative
 
 
-class TimeModel(_Frozen):
+class TimeModel(Frozen, dict=True, frozen=True, kw_only=True):
     """The kernels of one machine under one runtime.
 
     Attributes:
@@ -127,12 +126,12 @@ class TimeModel(_Frozen):
     """
 
     level: Literal["disabled", "basic", "extended", "all"]
-    block: Annotated[int, Field(ge=1)] = 16
-    reference_s: Annotated[float, Field(gt=0)]
+    block: Annotated[int, msgspec.Meta(ge=1)] = 16
+    reference_s: Positive
     seconds_per_run: NonNegative
     common_log_error: NonNegative
-    widening: Annotated[float, Field(gt=0)] = 1.0
-    kernels: Annotated[tuple[KernelModel, ...], Field(min_length=1)]
+    widening: Positive = 1.0
+    kernels: Annotated[tuple[KernelModel, ...], msgspec.Meta(min_length=1)]
 
     def find(self, kernel: Kernel) -> KernelModel | None:
         """The model of a kernel: its kind and type, its kind, the kind that it was once part of, its group, any."""

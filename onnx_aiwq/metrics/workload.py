@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from onnx_aiwq.errors import PolicyError, suggestion
 from onnx_aiwq.units import SECONDS_PER_HOUR
 
@@ -240,7 +242,7 @@ def comp_res_figures(published: CompResFigures, given: Mapping[str, float] | Non
             raise PolicyError(f"--comp-res {name}: expected some of {', '.join(COMP_RES_FIGURES)};{near}".rstrip(";"))
         if not (math.isfinite(number) and number >= 0):
             raise PolicyError(f"--comp-res {name}={number}: expected a number that is not negative")
-    return published.model_copy(update=dict(given)) if given else published
+    return replace(published, **given) if given else published
 
 
 def data_io(input_bits: int, output_bits: int, scale_bits: float = DEFAULT_DATA_SCALE_BITS) -> float:

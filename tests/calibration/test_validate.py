@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace as changed
 from onnx import TensorProto, helper, numpy_helper
 
 from calibrated import calibrated_profile, time_model
@@ -114,7 +115,7 @@ def test_validate_says_what_it_did(by_hand: Path, models: list[Path], tmp_path: 
     assert kept.validation is not None
     assert kept.validation["networks: names"] == "fixed, free, unnamed"
     assert kept.validation["networks, exported: worst_error"] == pytest.approx(errors[2], rel=1e-3)
-    assert kept.model_copy(update={"validation": None}) == read_profile(by_hand)
+    assert changed(kept, validation=None) == read_profile(by_hand)
     refused(run(*arguments, "--profile-output", copy, data=tmp_path), "validated.json: exists and is never overwritten")
 
     for form in ("table", "markdown"):
@@ -140,7 +141,7 @@ def test_calibrate_validate_analyze(tmp_path: Path, models: list[Path]) -> None:
     assert again.returncode == 0, again.stderr
     other = read_profile(tmp_path / "again" / "profile.json")
     dated = {"id": "here", "provenance": {**other.provenance, "date": profile.provenance["date"]}}
-    assert other.model_copy(update=dated) == profile
+    assert changed(other, **dated) == profile
     over = run("calibrate", "--output", folder, "--watts", "15", data=tmp_path)
     assert (over.returncode, over.stdout) == (2, "")
     assert "profile.json exists and is never overwritten" in over.stderr.splitlines()[-1]

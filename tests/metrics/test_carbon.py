@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from onnx_aiwq.errors import PolicyError
 from onnx_aiwq.hardware_profile import Embodied
@@ -361,7 +362,7 @@ def test_unknown_energy_gives_unknown_grams() -> None:
 
 def test_scope_is_named_and_comes_from_the_profile() -> None:
     component = load_profile("reference-cpu")
-    wall = component.model_copy(update={"provenance": {"scope": "wall"}})
+    wall = changed(component, provenance={"scope": "wall"})
     assert (profile_scope(component), profile_scope(wall)) == ("component", "wall")
     report = carbon_footprint(1.0, 1.0, scope="wall").to_dict()
     assert report["scope"] == "wall"
