@@ -10,10 +10,10 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnx_aiwq.graph.folding import _BY_FORMULA, Array, evaluate
+from onnx_aiwq.graph.folding import _BY_FORMULA, _BY_NUMPY, Array, evaluate
 from onnx_aiwq.symbolic import Formula, at_least, at_most, evaluated, symbol
 
 VERSION = 20
@@ -383,3 +383,121 @@ def test_constant_of_shape_without_a_value_is_float_zero() -> None:
 @pytest.mark.parametrize("inputs", [[], [numbers(-1)], [numbers(2), numbers(2)], [None]])
 def test_constant_of_shape_that_is_none(inputs: list[Input]) -> None:
     assert folded("ConstantOfShape", inputs) == []
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+PLAIN = (np.bool_, np.int32, np.int64, np.float32, np.float64)
+
+
+class Random:
+    """Random inputs of the operators that numpy computes."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.dtype = self.pick(PLAIN)
+
+    def pick(self, choices: Sequence[Any]) -> Any:
+        return choices[self.rng.integers(len(choices))]
+
+    def shape(self, least: int = 0) -> tuple[int, ...]:
+        return tuple(self.rng.integers(0 if self.rng.integers(8) == 0 else 1, 4, self.rng.integers(least, 4)).tolist())
+
+    def array(self, shape: Sequence[int], dtype: Any = None) -> Array:
+        numbers = self.rng.integers(-40, 40, tuple(shape))
+        kind = np.dtype(dtype or self.dtype)
+        return (numbers % 2 if kind == np.bool_ else numbers / 4 if kind.kind == "f" else numbers).astype(kind)
+
+    def broadcast(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """A shape that numpy broadcasts to the given one."""
+        cut = shape[self.rng.integers(len(shape) + 1) :]
+        return tuple(1 if self.rng.integers(3) == 0 else size for size in cut)
+
+    def axis(self, rank: int) -> int:
+        return int(self.rng.integers(-rank, rank))
+
+    def elementwise(self, count: int, *, numeric: bool = False) -> list[Input]:
+        if numeric and self.dtype == np.bool_:
+            self.dtype = np.int64
+        shape = self.shape()
+        return [self.array(shape), *(self.array(self.broadcast(shape)) for _ in range(count - 1))]
+
+    def sized(self, op_type: str) -> tuple[list[Input], dict[str, Any]]:  # noqa: PLR0911 - one line per operator
+        shape = self.shape(least=1)
+        data, axis = self.array(shape), self.axis(len(shape))
+        match op_type:
+            case "Concat":
+                return [data, self.array(shape), data], {"axis": axis}
+            case "Gather":
+                size = shape[axis]
+                indices = self.rng.integers(-size, size, self.shape()) if size else np.zeros(0, np.int64)
+                return [data, indices], {"axis": axis}
+            case "Expand":
+                return [self.array(self.broadcast(shape)), np.asarray(shape)], {}
+            case "Reshape":
+                to = [0 if at < len(shape) and self.rng.integers(3) == 0 else size for at, size in enumerate(shape)]
+                return [data, np.asarray(self.pick([to, [*shape, 1], [-1]] if data.size else [shape]))], {}
+            case "Slice":
+                bounds = [self.rng.integers(-5, 6, 1) for _ in range(2)]
+                return [data, *bounds, np.asarray([axis]), np.asarray([self.pick([-2, -1, 1, 2])])], {}
+            case "Tile":
+                return [data, self.rng.integers(0, 3, len(shape))], {}
+            case "Transpose":
+                return [data], self.pick([{}, {"perm": self.rng.permutation(len(shape)).tolist()}])
+            case "Squeeze":
+                return [self.array((1, *shape, 1)), np.asarray(self.pick([[0], [-1], [0, -1]]))], {}
+            case _:
+                return [data, np.asarray(self.pick([[0], [-1], [0, -1], [1, 0]]))], {}
+
+
+def random_case(op_type: str, seed: int) -> tuple[list[Input], dict[str, Any]]:
+    random = Random(seed)
+    if op_type in ("Add", "Sub", "Mul", "Max", "Min"):
+        return random.elementwise(2 if op_type in ("Add", "Sub", "Mul") else seed % 3 + 1, numeric=True), {}
+    if op_type in ("And", "Or"):
+        random.dtype = np.bool_
+    if op_type in ("And", "Or", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual"):
+        return random.elementwise(2, numeric=op_type not in ("And", "Or", "Equal")), {}
+    if op_type == "Where":
+        left, right = random.elementwise(2)
+        assert left is not None
+        return [random.array(left.shape, np.bool_), left, right], {}
+    if op_type == "Cast":
+        random.dtype = random.pick(PLAIN[:3])
+        return [random.array(random.shape())], {"to": helper.np_dtype_to_tensor_dtype(np.dtype(random.pick(PLAIN)))}
+    if op_type == "Identity":
+        return [random.array(random.shape())], {}
+    if op_type == "ConstantOfShape":
+        return [np.asarray(random.shape(), np.int64)], {"value": numpy_helper.from_array(random.array((1,)))}
+    if op_type == "Range":
+        random.dtype = random.pick(PLAIN[1:])
+        step = random.array((), random.dtype)
+        return [random.array(()), random.array(()), step if step else np.ones_like(step)], {}
+    return random.sized(op_type)
+
+
+@pytest.mark.parametrize("op_type", sorted(_BY_NUMPY))
+def test_numpy_equals_the_reference_evaluator(op_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [random_case(op_type, seed) for seed in range(60)]
+    expected = [reference(op_type, inputs, 1, VERSION, **more) for inputs, more in cases]
+    monkeypatch.setattr("onnx_aiwq.graph.folding._run_reference", lambda *_: pytest.fail("left to the reference"))
+    for (inputs, more), (exact,) in zip(cases, expected, strict=True):
+        (found,) = folded(op_type, inputs, **more)
+        assert (found.dtype, found.shape) == (exact.dtype, exact.shape), (inputs, more)
+        np.testing.assert_array_equal(found, exact, err_msg=f"{inputs} {more}")
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs"),
+    [
+        ("Add", (numbers(1), np.ones(1, np.int32))),
+        ("Where", (np.ones(1, np.bool_), numbers(1), np.ones(1, np.float32))),
+        ("Gather", (numbers(1, 2), numbers(2))),
+        ("Reshape", (numbers(1, 2), numbers(3))),
+        ("Range", (np.asarray(0), np.asarray(4), np.asarray(0))),
+        ("Unsqueeze", (numbers(1),)),
+        ("Squeeze", (numbers(1, 2), numbers(0))),
+    ],
+)
+def test_what_is_no_call_of_the_operator_is_not_folded(op_type: str, inputs: Sequence[Input]) -> None:
+    assert folded(op_type, inputs) == []

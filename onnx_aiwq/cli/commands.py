@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ _HOMES = {
     **{name: name for name in ("doctor", "reproduce", "fleet")},
 }
 """Command -> module, in the order of the help."""
+_FITTING = ("calibrate", "validate", "reproduce")
 
 
 class _Commands(Mapping[str, Any]):
@@ -49,6 +51,9 @@ def _command(name: str) -> Any:
     Raises:
         KeyError: if there is none of that name.
     """
+    if name not in _FITTING:
+        # An analysis multiplies no large matrices; the threads that numpy starts for them would be an eighth of it.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     found = getattr(importlib.import_module(f"onnx_aiwq.cli.{_HOMES[name]}"), name)
     return typer.main.get_command(found if isinstance(found, typer.Typer) else _alone(name, found))
 

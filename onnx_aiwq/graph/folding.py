@@ -1,4 +1,4 @@
-"""Elements of small tensors: constant folding by the reference evaluator, shape arithmetic with formulas by numpy."""
+"""Elements of small tensors: shape arithmetic by numpy, with formulas too; the reference evaluator folds the rest."""
 
 from __future__ import annotations
 
@@ -46,11 +46,9 @@ def evaluate(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None])
 
 
 def _evaluate_numbers(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Array]:
-    # The weights of skeletons are made by ConstantOfShape, by the hundred, and an evaluator for each takes its time.
-    run = _filled if node.op_type == "ConstantOfShape" else _run_reference
     try:
         with np.errstate(all="ignore"):  # a model may divide by zero as it likes
-            results = run(node, version, arrays)
+            results = _run_numpy(node, arrays) or _run_reference(node, version, arrays)
     except Exception as error:
         # Folding is an aid: an operator that the evaluator cannot run stays unfolded, with its inferred shape.
         logging.getLogger(__name__).debug("folding %s: %s", node.op_type, error)
@@ -59,12 +57,19 @@ def _evaluate_numbers(node: onnx.NodeProto, version: int, arrays: Sequence[Array
     return [] if any(array.dtype.kind in "OSTU" for array in arrays_out) else arrays_out
 
 
-def _filled(node: onnx.NodeProto, _: int, arrays: Sequence[Array | None]) -> list[Array]:
-    """The output of ConstantOfShape: its one value, a float zero unless given, in the shape that the input holds."""
-    (shape,) = arrays
-    value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-    fill: Array = np.zeros(1, np.float32) if value is None else onnx.numpy_helper.to_array(value)
-    return [np.full(tuple(np.asarray(shape).tolist()), fill.item(), fill.dtype)]
+def _run_numpy(node: onnx.NodeProto, arrays: Sequence[Array | None]) -> list[Array]:
+    """The output of the operators that shape arithmetic is made of; an empty list for what is not among them.
+
+    Importing the reference evaluator takes longer than all else that most models need.
+    """
+    function = _BY_NUMPY.get(node.op_type)
+    if function is None or any(array is not None and array.dtype not in _PLAIN for array in arrays):
+        return []
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    try:
+        return [np.asarray(function(attributes, *arrays))]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return []  # the reference evaluator says whether it is one
 
 
 def _run_reference(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None]) -> list[Any]:
@@ -172,6 +177,8 @@ def _axes(attributes: Attributes, axes: Array | None) -> list[int]:
 
 
 def _unsqueeze(attributes: Attributes, data: Array, axes: Array | None = None) -> Array:
+    if axes is None and "axes" not in attributes:
+        raise TypeError("no axes")
     return np.expand_dims(data, tuple(_axes(attributes, axes)))
 
 
@@ -226,12 +233,82 @@ def _unchanged(_: Attributes, data: Array, *__: Array) -> Array:
     return data
 
 
+def _filled(attributes: Attributes, shape: Array) -> Array:
+    """The output of ConstantOfShape: its one value, a float zero unless given, in the shape that the input holds."""
+    value = attributes.get("value")
+    fill: Array = np.zeros(1, np.float32) if value is None else onnx.numpy_helper.to_array(value)
+    return np.full(tuple(shape.tolist()), fill.item(), fill.dtype)
+
+
 def _cast(attributes: Attributes, data: Array) -> Array:
     if attributes["to"] not in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
         raise TypeError("a formula is cast to integers only")
     return data
 
 
+def _alike(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    """A function of numpy for operands of one type, which ONNX asks for and numpy does not."""
+
+    def apply(_: Attributes, *operands: Array) -> Array:
+        if len({operand.dtype for operand in operands}) != 1:
+            raise TypeError("operands of several types")
+        return functools.reduce(function, operands)
+
+    return apply
+
+
+def _where(_: Attributes, condition: Array, left: Array, right: Array) -> Array:
+    if left.dtype != right.dtype:
+        raise TypeError("operands of several types")
+    return np.where(condition, left, right)
+
+
+def _whole_cast(attributes: Attributes, data: Array) -> Array:
+    if data.dtype.kind == "f":
+        raise TypeError("real numbers may not fit")
+    return data.astype(_PLAIN_BY_NUMBER[attributes["to"]])
+
+
+def _range(_: Attributes, start: Array, limit: Array, delta: Array) -> Array:
+    return np.arange(start.item(), limit.item(), delta.item()).astype(start.dtype)
+
+
+_PLAIN_BY_NUMBER = {
+    onnx.TensorProto.BOOL: np.dtype(np.bool_),
+    onnx.TensorProto.INT32: np.dtype(np.int32),
+    onnx.TensorProto.INT64: np.dtype(np.int64),
+    onnx.TensorProto.FLOAT: np.dtype(np.float32),
+    onnx.TensorProto.DOUBLE: np.dtype(np.float64),
+}
+_PLAIN = frozenset(_PLAIN_BY_NUMBER.values())
+_BY_NUMPY: dict[str, Callable[..., Any]] = {
+    "Add": _alike(np.add),
+    "Sub": _alike(np.subtract),
+    "Mul": _alike(np.multiply),
+    "Max": _alike(np.maximum),
+    "Min": _alike(np.minimum),
+    "And": _alike(np.logical_and),
+    "Or": _alike(np.logical_or),
+    "Equal": _alike(np.equal),
+    "Less": _alike(np.less),
+    "Greater": _alike(np.greater),
+    "LessOrEqual": _alike(np.less_equal),
+    "GreaterOrEqual": _alike(np.greater_equal),
+    "Where": _where,
+    "Cast": _whole_cast,
+    "Concat": lambda attributes, *parts: np.concatenate(parts, axis=attributes["axis"]),
+    "ConstantOfShape": _filled,
+    "Expand": _expand,
+    "Gather": _gather,
+    "Identity": _unchanged,
+    "Range": _range,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Tile": lambda _, data, repeats: np.tile(data, repeats),
+    "Transpose": lambda attributes, data: np.transpose(data, attributes.get("perm")),
+    "Unsqueeze": _unsqueeze,
+}
 _BY_FORMULA: dict[str, Callable[..., Any]] = {
     "Add": _elementwise(lambda left, right: left + right),
     "Sub": _elementwise(lambda left, right: left - right),
