@@ -422,7 +422,7 @@ class Random:
         shape = self.shape()
         return [self.array(shape), *(self.array(self.broadcast(shape)) for _ in range(count - 1))]
 
-    def sized(self, op_type: str) -> tuple[list[Input], dict[str, Any]]:  # noqa: PLR0911 - one line per operator
+    def sized(self, op_type: str) -> tuple[list[Input], dict[str, Any]]:
         shape = self.shape(least=1)
         data, axis = self.array(shape), self.axis(len(shape))
         match op_type:
