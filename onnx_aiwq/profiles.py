@@ -17,7 +17,6 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from onnx_aiwq.datasheets import datasheet_profiles, missing_figures
 from onnx_aiwq.errors import ProfileError, suggestion
 from onnx_aiwq.hardware_profile import HardwareProfile
 
@@ -67,6 +66,8 @@ def load_profile(name_or_path: str | None = None) -> HardwareProfile:
         return calibrated_profile_of_this_machine() or default_profile()
     if name_or_path.casefold().endswith(".json") or "/" in name_or_path or "\\" in name_or_path:
         return read_profile(Path(name_or_path))
+    from onnx_aiwq.datasheets import missing_figures
+
     wanted = name_or_path.strip().casefold()
     known = []
     for _, profile in _all_profiles():
@@ -101,6 +102,8 @@ def default_profile() -> HardwareProfile:
 
 def reference_profile() -> HardwareProfile:
     """One well documented processor's datasheet, and labelled as such."""
+    from onnx_aiwq.datasheets import datasheet_profiles
+
     profile = datasheet_profiles()[REFERENCE_PROCESSOR]
     return replace(profile, id=REFERENCE_ID, name=f"{REFERENCE_PROCESSOR} (datasheet reference, not this machine)")
 
@@ -184,6 +187,8 @@ def _json_files(folder: Path, pattern: str) -> list[Path]:
 
 def _all_profiles() -> Iterator[tuple[Origin, HardwareProfile]]:
     """Every profile, in the order in which an id or a name is looked up."""
+    from onnx_aiwq.datasheets import datasheet_profiles
+
     yield "reference", reference_profile()
     for path in _user_files():
         yield "user", read_profile(path)

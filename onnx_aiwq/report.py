@@ -32,13 +32,14 @@ from onnx_aiwq.report_entries import (
     sum_counts,
     totals_entry,
 )
-from onnx_aiwq.symbolic_cost import SweepPoint, SymbolicCost, sweep, symbolic_cost
 from onnx_aiwq.vocabulary import Counts, Operator
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import ArrayLike
     from typing_extensions import Unpack
+
+    from onnx_aiwq.symbolic_cost import SweepPoint, SymbolicCost
 
 SCHEMA = "onnx_aiwq.report/1"
 Level = Literal["inference", "validation", "training"]
@@ -114,12 +115,14 @@ class Report:
     @functools.cached_property
     def symbolic(self) -> SymbolicCost | None:
         """The costs as formulas in the dimensions that nobody bound; None where all are bound or there are none."""
-        return self._symbolic if isinstance(self._symbolic, SymbolicCost) else None
+        return None if isinstance(self._symbolic, str) else self._symbolic
 
     @functools.cached_property
     def _symbolic(self) -> SymbolicCost | str:
         if not self.graph.assumed_bindings or not self.with_formulas:
             return ""
+        from onnx_aiwq.symbolic_cost import symbolic_cost
+
         return symbolic_cost(self.graph, self.costs, self.count)
 
     def at(self, /, **dimensions: int) -> dict[str, Any]:
@@ -148,6 +151,8 @@ class Report:
         return self._priced(self._formulas(), name, values)
 
     def _priced(self, formulas: SymbolicCost, name: str, values: Sequence[int]) -> Iterator[SweepPoint]:
+        from onnx_aiwq.symbolic_cost import sweep
+
         for point in sweep(formulas, self.profile, name, values, {}):
             yield replace(point, energy=self.deployment.price(formulas.at({name: point.value}), self.graph))
 

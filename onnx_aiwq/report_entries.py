@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from onnx_aiwq.energy import NodeEnergy
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.operations.counting import NodeCost, Status
-from onnx_aiwq.symbolic_cost import SymbolicCost
 from onnx_aiwq.transistors import by_dtype, transistor_operations
 from onnx_aiwq.vocabulary import BasicOp, Counts, DType, Operator, Tensor
+
+if TYPE_CHECKING:
+    from onnx_aiwq.symbolic_cost import SymbolicCost
 
 _Number = TypeVar("_Number", int, float)
 

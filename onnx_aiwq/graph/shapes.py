@@ -90,7 +90,7 @@ class Call:
     def domain(self) -> str:
         return "" if self.proto.domain == "ai.onnx" else self.proto.domain
 
-    @property
+    @functools.cached_property
     def plain_attributes(self) -> dict[str, Any]:
         """Attributes as Python values, without schema defaults and subgraphs."""
         return {
@@ -128,11 +128,11 @@ class ShapeEngine:
         context = osi.ShapeInferenceContext({**self._opsets, like.domain: like.version})
         require_rank(like.domain, like.proto.op_type, given)
         vector = joined(like.domain, like.proto.op_type, like.plain_attributes.get("axis"), given)
-        if vector is None:
-            self._infer_by_library(context, like, given, values)
-        else:
+        if vector is not None:
             values[0].shape, values[0].dtype = vector, given[0].value.dtype if given[0] is not None else None
-        _infer_by_elements(like, given, values)
+        elif not _infer_by_elements(like, given, values):
+            self._infer_by_library(context, like, given, values)
+            _infer_by_elements(like, given, values)  # the library leaves open what a formula decides
         if any(value.shape is None and value.name and not is_container(value) for value in values):
             _infer_by_onnx(like, given, values)
         upper = _infer_by_own_rules(like, given, values)
@@ -412,13 +412,17 @@ def _library_dim(dim: int | own_shapes.Open, upper: dict[str, int | None]) -> in
     return ir.SymbolicDim(placeholder)
 
 
-def _infer_by_elements(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> None:
-    """Close a gap of the library: a tensor of constants takes its shape from a vector that may hold formulas."""
+def _infer_by_elements(call: Call, inputs: Sequence[Entry | None], values: list[ir.Value]) -> bool:
+    """Give a tensor of constants the shape that its input holds; whether that is all, as it is where it holds numbers.
+
+    Skeletons make their weights so, by the hundred.
+    """
     if call.proto.op_type != "ConstantOfShape" or call.domain or inputs[0] is None or inputs[0].data is None:
-        return
+        return False
     values[0].shape = library_shape(inputs[0].data.reshape(-1).tolist())
     given = [attribute.t.data_type for attribute in call.proto.attribute if attribute.name == "value"]
     values[0].dtype = ir.DataType(given[0] if given else onnx.TensorProto.FLOAT)
+    return inputs[0].data.dtype != object
 
 
 def _ends_the_process(node: onnx.NodeProto) -> bool:

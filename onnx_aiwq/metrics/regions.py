@@ -92,7 +92,7 @@ def find_region(code: str) -> Region:
 
 def world_average() -> Region:
     """The world average of the newest full year: the named assumption where no region is given."""
-    return _regions()[WORLD]
+    return _country(_countries()[WORLD])
 
 
 def _find(code: str, regions: Mapping[str, Region]) -> Region:
@@ -137,9 +137,15 @@ def _table(name: str) -> list[dict[str, str]]:
 
 
 @functools.cache
+def _countries() -> dict[str, dict[str, str]]:
+    """Rows of the table of countries by code."""
+    return {row["iso3"]: row for row in _table("carbon_intensity.csv")}
+
+
+@functools.cache
 def _regions() -> dict[str, Region]:
     """All regions by code."""
-    regions = {row["iso3"]: _country(row) for row in _table("carbon_intensity.csv")}
+    regions = {code: _country(row) for code, row in _countries().items()}
     country_vintage = regions[WORLD].vintage
     for row in _table("cloud_regions.csv"):
         region = _cloud_region(row, country_vintage)
