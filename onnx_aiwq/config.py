@@ -22,9 +22,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from onnx_aiwq.errors import PolicyError
 
@@ -38,8 +39,7 @@ FILES = ("lifecycle", "carbon_profile")
 _GATE_KEYS = ("models", "baseline", "budgets", "tolerances", "overrides")
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(msgspec.Struct, frozen=True):
     """One configuration file.
 
     Attributes:

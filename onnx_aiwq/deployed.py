@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from onnx_aiwq.costs import node_costs
 from onnx_aiwq.errors import ModelError
 from onnx_aiwq.kernels import bytes_moved, bytes_since
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
 _KEPT = 2  # graphs whose times are remembered: one analysis prices the same graph many times
 
 
-@dataclass(slots=True)
-class NodeTime:
+class NodeTime(msgspec.Struct):
     """Seconds of one exported operator, its repeats included, and what they are made of.
 
     Attributes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+import msgspec
 from msgspec.structs import replace
 
 from onnx_aiwq.energy import (
@@ -230,8 +231,7 @@ def _lifecycle(given: str | os.PathLike[str] | LifeCycle | None) -> LifeCycle | 
     return given if isinstance(given, LifeCycle) else read_lifecycle(Path(given))
 
 
-@dataclass(frozen=True)
-class Metrics:
+class Metrics(msgspec.Struct, frozen=True):
     """What a deployment makes of a model.
 
     Attributes:

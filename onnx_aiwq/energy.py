@@ -29,8 +29,9 @@ import functools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from onnx_aiwq.deployed import DeployedTimes, deployed_times
 from onnx_aiwq.errors import ModelError, PolicyError
@@ -55,8 +56,7 @@ LANDAUER_CONVENTION = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NodeEnergy:
+class NodeEnergy(msgspec.Struct, frozen=True):
     """Energy and time of one node, its repeats included.
 
     Attributes:
@@ -78,8 +78,7 @@ class NodeEnergy:
     system_j: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class EnergyEstimate:
+class EnergyEstimate(msgspec.Struct, frozen=True):
     """Energy and time of one inference on one hardware, with an interval.
 
     Attributes:
@@ -243,8 +242,7 @@ def _notes(times: DeployedTimes, profile: HardwareProfile) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Sums:
+class _Sums(msgspec.Struct, frozen=True):
     compute_j: float
     data_j: float
     system_j: float

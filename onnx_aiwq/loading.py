@@ -12,9 +12,10 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from onnx_aiwq.addresses import is_url, public_address
 from onnx_aiwq.bounds import MAX_NAME_CHARACTERS, shortened
@@ -41,8 +42,7 @@ _OTHER_FORMATS = {
 _NO_SUCH_NAME = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
 
 
-@dataclass(frozen=True)
-class Skeleton:
+class Skeleton(msgspec.Struct, frozen=True):
     """A parsed model without its large tensor payloads.
 
     Attributes:

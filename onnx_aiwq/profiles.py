@@ -11,10 +11,10 @@ import functools
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from msgspec.structs import replace
 
 from onnx_aiwq.errors import ProfileError, suggestion
@@ -29,8 +29,7 @@ MAX_PROFILE_BYTES = 4_000_000
 _ORDER = {DEFAULT_ID: 0, REFERENCE_ID: 1}  # what the list begins with
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileSummary:
+class ProfileSummary(msgspec.Struct, frozen=True):
     """One line of the list of profiles: what it is, how its joules were obtained, and where it lies."""
 
     id: str

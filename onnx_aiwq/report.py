@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from onnx_aiwq import __version__
 from onnx_aiwq.costs import node_costs
 from onnx_aiwq.deployment import Deployment, DeploymentOptions, Metrics, describe_deployment, metrics_of
@@ -313,8 +315,7 @@ def analyze(
     )
 
 
-@dataclass(frozen=True)
-class TrainingStep:
+class TrainingStep(msgspec.Struct, frozen=True):
     """What validation and training add to the forward pass; see `onnx_aiwq.training.training_costs`.
 
     Attributes:

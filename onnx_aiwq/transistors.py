@@ -20,16 +20,16 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from types import MappingProxyType
+
+import msgspec
 
 from onnx_aiwq.errors import UnsupportedOperatorError, suggestion
 from onnx_aiwq.vocabulary import BasicOp, Counts, DType
 
 
-@dataclass(frozen=True, slots=True)
-class TransistorCost:
+class TransistorCost(msgspec.Struct, frozen=True):
     """Transistors per basic operation of one data type, and the parameters that they follow from.
 
     Attributes:

@@ -8,9 +8,9 @@ decoder is walked twice: for the prompt, and for one token behind the longest pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import onnx
 
 from onnx_aiwq.errors import ModelError
@@ -28,8 +28,7 @@ _FORCED_TOKENS = 10  # position of decoder_input_ids among the inputs of beam se
 _INT32, _FLOAT = onnx.TensorProto.INT32, onnx.TensorProto.FLOAT
 
 
-@dataclass(frozen=True, slots=True)
-class _Sizes:
+class _Sizes(msgspec.Struct, frozen=True):
     """The dimensions of one pass over a subgraph, as the operator's documentation names them.
 
     Attributes:
@@ -49,8 +48,7 @@ class _Sizes:
     first: bool
 
 
-@dataclass
-class _Search:
+class _Search(msgspec.Struct):
     """One search operator while it is walked; `made` is what its subgraphs returned."""
 
     walk: Walk
@@ -60,7 +58,7 @@ class _Search:
     entries: Entries
     place: Place
     graphs: Mapping[str, onnx.GraphProto]
-    made: list[Entry] = field(default_factory=list)
+    made: list[Entry] = msgspec.field(default_factory=list)
 
     def number(self, index: int, what: str) -> Dim:
         """A number among the inputs; a symbol where it is not known before the run."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.vocabulary import Operator, Tensor
@@ -47,8 +48,7 @@ def live_activation_bytes(graph: Graph, is_view: Callable[[Operator], bool]) -> 
     return None if live is None else dict(zip(("", *order), live, strict=True))
 
 
-@dataclass
-class _Lifetimes:
+class _Lifetimes(msgspec.Struct):
     """Who owns the memory of each activation, how large it is, and which operator is the last that needs it.
 
     Attributes:
@@ -57,9 +57,9 @@ class _Lifetimes:
         last_use: of each owner, position in the execution order; -1 before the first operator.
     """
 
-    owner: dict[str, str] = field(default_factory=dict)
-    size_bytes: dict[str, int | None] = field(default_factory=dict)
-    last_use: dict[str, int] = field(default_factory=dict)
+    owner: dict[str, str] = msgspec.field(default_factory=dict)
+    size_bytes: dict[str, int | None] = msgspec.field(default_factory=dict)
+    last_use: dict[str, int] = msgspec.field(default_factory=dict)
 
     def own(self, tensor: Tensor, root: str, index: int) -> None:
         """A tensor that an operator makes in memory of its own, or in that of another."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
 
 from onnx_aiwq.graph.entries import Entry
@@ -20,8 +20,7 @@ from onnx_aiwq.symbolic import Formula
 TO_THE_END = frozenset({2**31 - 1, 2**63 - 1})
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Open:
+class Open(msgspec.Struct, frozen=True, eq=False):
     """A dimension that run-time data decides; one object in several outputs is one dimension.
 
     Attributes:
@@ -31,8 +30,7 @@ class Open:
     upper: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Typed:
+class Typed(msgspec.Struct, frozen=True):
     """A shape together with the element type, by its ONNX number; dims is None where only the type is known."""
 
     number: int
@@ -43,8 +41,7 @@ class Typed:
 OutputShape: TypeAlias = "Sequence[int | Open] | Typed | Entry | None"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What a rule may look at.
 
     Attributes:

@@ -8,9 +8,9 @@ of whose elements matter, with outputs that no symbol and no declaration of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
 import onnx_ir as ir
 
 from onnx_aiwq.vocabulary import DType
@@ -35,8 +35,7 @@ _ELEMENTS_DO_NOT_MATTER = frozenset(
 _FLOATING = frozenset(dtype for dtype in ir.DataType if dtype.is_floating_point())
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """What is kept of one output.
 
     Attributes:

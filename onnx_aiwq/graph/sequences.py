@@ -7,9 +7,10 @@ after that, what all elements have in common, and how many there are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import onnx_ir as ir
 
@@ -26,8 +27,7 @@ Inputs = Sequence[Entry | None]
 Attributes = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What a rule finds out about the output of an operator on sequences or optionals.
 
     Attributes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from onnx_aiwq.kernels.elementwise import describe_elementwise
 from onnx_aiwq.kernels.movement import describe_movement
@@ -26,8 +27,7 @@ _DESCRIBERS: tuple[Callable[[Operator], Description | None], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(msgspec.Struct, frozen=True):
     """What runs, for one call of an operator.
 
     Attributes:

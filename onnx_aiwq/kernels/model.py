@@ -175,8 +175,7 @@ class Work:
         object.__setattr__(self, "moved", bytes_moved(self.operator))
 
 
-@dataclass(frozen=True, slots=True)
-class KernelTime:
+class KernelTime(msgspec.Struct, frozen=True):
     """Predicted seconds of one call.
 
     Attributes:

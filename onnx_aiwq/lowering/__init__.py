@@ -7,8 +7,9 @@ tested against them. They need shapes, types, attributes and small constants, ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from onnx_aiwq.graph import Graph
 from onnx_aiwq.lowering.activations import convolution_activation, product_activation
@@ -46,8 +47,7 @@ Pass = Callable[[WorkingGraph], None]
 _ROUNDS = 10  # the optimiser repeats its passes until nothing changes, at most so often
 
 
-@dataclass(frozen=True)
-class Lowering:
+class Lowering(msgspec.Struct, frozen=True):
     """A graph as deployed.
 
     Attributes:

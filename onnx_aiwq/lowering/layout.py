@@ -8,9 +8,9 @@ its input back in the plain layout through a ReorderOutput.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from onnx_aiwq.lowering.activations import CONTRIB, activation_of, is_gate_of_hard_swish
@@ -25,8 +25,7 @@ _TO_LAST, _FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
 _FIRST_IN_BLOCKS = ("Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")  # others follow one of them
 
 
-@dataclass(eq=False, slots=True)
-class _Blocked:
+class _Blocked(msgspec.Struct, eq=False):
     """A tensor that is held in blocks.
 
     Attributes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from onnx_aiwq.graph import Graph
@@ -19,8 +19,7 @@ _WIDE = 64  # inputs above which the places of a tensor among them are looked up
 _NOBODY = Readers()
 
 
-@dataclass
-class WorkingGraph:
+class WorkingGraph(msgspec.Struct):
     """A graph under rewriting.
 
     Attributes:
@@ -35,20 +34,21 @@ class WorkingGraph:
         versions: opset version by domain.
     """
 
-    nodes: dict[str, Node] = field(default_factory=dict)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    producers: dict[str, Node] = field(default_factory=dict)
-    readers: dict[str, Readers] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
+    nodes: dict[str, Node] = msgspec.field(default_factory=dict)
+    tensors: dict[str, Tensor] = msgspec.field(default_factory=dict)
+    producers: dict[str, Node] = msgspec.field(default_factory=dict)
+    readers: dict[str, Readers] = msgspec.field(default_factory=dict)
+    kept: set[str] = msgspec.field(default_factory=set)
     changed: bool = False
     state: int = 0
-    generated: dict[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, int] = field(default_factory=dict)
-    _names: dict[str, int] = field(default_factory=dict)
+    generated: dict[str, Any] = msgspec.field(default_factory=dict)
+    versions: Mapping[str, int] = msgspec.field(default_factory=dict)
+    _names: dict[str, int] = msgspec.field(default_factory=dict)
     _made: int = 0
-    _by_type: dict[str, dict[str, Node]] = field(default_factory=dict)
+    _by_type: dict[str, dict[str, Node]] = msgspec.field(default_factory=dict)
     _ordered: list[Node] | None = None  # until a node comes or goes
-    _places: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # of tensors among the inputs of wide nodes
+    # Of tensors among the inputs of wide nodes.
+    _places: dict[str, dict[str, list[int]]] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: Graph) -> WorkingGraph:

@@ -18,6 +18,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from onnx_aiwq.errors import PolicyError, suggestion
 from onnx_aiwq.metrics.ecal import MAX_INFERENCES, check_inferences
 from onnx_aiwq.metrics.hourly import HIGHEST_INTENSITY_G_PER_KWH
@@ -41,8 +43,7 @@ SCOPES = {
 UNITS = ("inference", "1000", "user", "request")
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionalUnit:
+class FunctionalUnit(msgspec.Struct, frozen=True):
     """R of the SCI: what the grams are divided by.
 
     Attributes:
@@ -108,8 +109,7 @@ class Grid:
     assumption: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Carbon:
+class Carbon(msgspec.Struct, frozen=True):
     """Footprint of a number of inferences, or of the life cycle around them.
 
     Attributes:

@@ -16,8 +16,9 @@ import functools
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import msgspec
 
 from onnx_aiwq.errors import PolicyError
 
@@ -28,8 +29,7 @@ MAX_INFERENCES = 10**18
 INFERENCE_ONLY_SCOPE = "inference alone: local data, no collection, no training"
 
 
-@dataclass(frozen=True, slots=True)
-class Ecal:
+class Ecal(msgspec.Struct, frozen=True):
     """Energy cost of a life cycle.
 
     Attributes:
@@ -60,8 +60,8 @@ class Ecal:
     scope: str
     joules_low: float | None = None
     joules_high: float | None = None
-    basis: Mapping[str, str] = field(default_factory=dict)
-    details: Mapping[str, float | None] = field(default_factory=dict)
+    basis: Mapping[str, str] = msgspec.field(default_factory=dict)
+    details: Mapping[str, float | None] = msgspec.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """The ``ecal`` object of the JSON report."""

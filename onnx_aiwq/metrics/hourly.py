@@ -6,8 +6,9 @@ import csv
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from onnx_aiwq.errors import PolicyError, suggestion
 
@@ -18,8 +19,7 @@ _COLUMNS = ("hour", "g_per_kwh")
 _LARGEST_FILE_BYTES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class HourlyIntensity:
+class HourlyIntensity(msgspec.Struct, frozen=True):
     """The carbon intensity of a day.
 
     Attributes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from onnx_aiwq.energy import DEFAULT_TEMPERATURE_K, LANDAUER_CONVENTION, bits_lost, landauer_joules_per_bit
 from onnx_aiwq.vocabulary import Counts
 
 
-@dataclass(frozen=True, slots=True)
-class LandauerBound:
+class LandauerBound(msgspec.Struct, frozen=True):
     """The least energy of the counted operations, were every lost bit paid with k T ln 2 only.
 
     Attributes:

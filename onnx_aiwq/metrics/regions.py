@@ -11,8 +11,10 @@ import csv
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from importlib import resources
+
+import msgspec
+from msgspec.structs import replace
 
 from onnx_aiwq.errors import PolicyError, suggestion
 
@@ -20,8 +22,7 @@ WORLD = "OWID_WRL"
 _ALIASES = {"world": WORLD, "eu": "OWID_EU27", "eu27": "OWID_EU27"}
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """One published carbon intensity.
 
     Attributes:
@@ -35,8 +36,7 @@ class Figure:
     vintage: str
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(msgspec.Struct, frozen=True):
     """A grid with its carbon intensity.
 
     Attributes:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from onnx_aiwq.errors import PolicyError, suggestion
@@ -47,8 +47,7 @@ UNIT_CLAIM_NOTE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CompRes:
+class CompRes(msgspec.Struct, frozen=True):
     """The score of computational resources.
 
     Attributes:
@@ -60,8 +59,7 @@ class CompRes:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceCost:
+class ResourceCost(msgspec.Struct, frozen=True):
     """The resource cost C_AI of one inference at the scope of the facility: component energy and what surrounds it.
 
     Attributes:
@@ -102,8 +100,7 @@ def resource_cost(energy: EnergyEstimate, pue: float = 1.0) -> ResourceCost:
     return ResourceCost(compute_j, data_j, static_j, pue_j, static_j + pue_j, inside_j + pue_j, pue, energy.utilization)
 
 
-@dataclass(frozen=True, slots=True)
-class HumanTask:
+class HumanTask(msgspec.Struct, frozen=True):
     """The same task done by people.
 
     Attributes:
@@ -127,8 +124,7 @@ class HumanTask:
             raise PolicyError("human hours: expected more than 0, found 0; leave them out if there is no human task")
 
 
-@dataclass(frozen=True, slots=True)
-class Human:
+class Human(msgspec.Struct, frozen=True):
     """The human side of a workload; each value None where it was not asked for.
 
     Attributes:
@@ -148,8 +144,7 @@ class Human:
         return {"hours": self.hours, "energy_j": self.energy_j, "saving": self.saving, "impact": self.impact}
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(msgspec.Struct, frozen=True):
     """Network conditions of a distributed run and their weights (eq. 32); both weights default to 0.
 
     Attributes:
@@ -165,7 +160,7 @@ class Network:
     bandwidth_weight_s_per_bit: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name in self.__struct_fields__:
             number = getattr(self, name)
             if not (math.isfinite(number) and number >= 0):
                 what = name.replace("_", " ")
@@ -175,8 +170,7 @@ class Network:
 _NO_NETWORK = Network()
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(msgspec.Struct, frozen=True):
     """The workload of one inference; each value None where it is not known or not asked for.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.arithmetic import dot_products, softmax_line, tanh
@@ -11,8 +11,7 @@ from onnx_aiwq.operations.registry import shape_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
 
-@dataclass(frozen=True)
-class AttentionSizes:
+class AttentionSizes(msgspec.Struct, frozen=True):
     """The sizes of one attention: Q[batch, heads, queries, width], K[..., keys, width], V[..., keys, value_width]."""
 
     batch: int

@@ -9,8 +9,9 @@ import inspect
 import math
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from onnx_aiwq.errors import PolicyError, ShapeError
 from onnx_aiwq.vocabulary import Counts, Operator, Tensor
@@ -21,8 +22,7 @@ Traffic = Literal["whole", "view", "selected", "generated"]
 Bound = bool | Callable[[Operator], bool]
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """How one operator is counted.
 
     Attributes:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 Report = Mapping[str, Any]
 GROUPS = ("operator", "node", "dtype", "scope")
 MAX_CURVE_INFERENCES = 10**12
@@ -159,8 +161,7 @@ def balance_to_per_byte(report: Report) -> float | None:
 # --- eCAL against inferences -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class EcalCurve:
+class EcalCurve(msgspec.Struct, frozen=True):
     """eCAL as a function of the number of inferences.
 
     Attributes:
@@ -209,8 +210,7 @@ def _numbers(count: int, even: float | None) -> Iterator[float]:
 # --- regions -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RegionGrams:
+class RegionGrams(msgspec.Struct, frozen=True):
     """Operational gCO2e in one grid region.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.arithmetic import dot_products, insertions, known_scalar, softmax_line
@@ -14,8 +14,7 @@ _CONTRIB = "com.microsoft"
 _REAL = DType.FLOAT  # the schema has everything computed in float32, whatever the tensors are
 
 
-@dataclass(frozen=True)
-class _Indexing:
+class _Indexing(msgspec.Struct, frozen=True):
     """What one call does: `windows` keys are made; each of `queries` tokens scores `entries` keys and takes `kept`."""
 
     queries: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, scaled_sigmoid_product, softmax_line
@@ -14,8 +15,7 @@ _GELU_SLOPE = 1.702  # GELU as the TO paper counts it, x * sigmoid(1.702 x)
 _SLOPES = {"gelu": _GELU_SLOPE, "silu": 1.0}
 
 
-@dataclass(frozen=True)
-class _Experts:
+class _Experts(msgspec.Struct, frozen=True):
     """Positions of the inputs of one operator, and its sizes."""
 
     tokens: int

@@ -6,7 +6,8 @@ Every token updates and reads its states one after the other; a chunked algorith
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.arithmetic import dot_products, dtype_of, scaled_sigmoid_product, sigmoid, softplus
@@ -16,8 +17,7 @@ from onnx_aiwq.vocabulary import Counts, DType, Operator
 _RULES = ("linear", "gated", "delta", "gated_delta")
 
 
-@dataclass(frozen=True)
-class _States:
+class _States(msgspec.Struct, frozen=True):
     """`updates` updates of and `reads` reads from states of width x value_width; `decays` factors that are exp(g)."""
 
     updates: int

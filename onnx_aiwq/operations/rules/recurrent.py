@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from onnx_aiwq.errors import ShapeError
 from onnx_aiwq.operations.arithmetic import (
@@ -20,8 +21,7 @@ from onnx_aiwq.operations.registry import rule, shape_of
 from onnx_aiwq.vocabulary import Counts, DType, Operator, Tensor
 
 
-@dataclass(frozen=True)
-class _Activation:
+class _Activation(msgspec.Struct, frozen=True):
     """An activation of the ONNX recurrent operators.
 
     Attributes:
@@ -59,8 +59,7 @@ _ACTIVATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(msgspec.Struct, frozen=True):
     """The sizes of a recurrent operator; a cell is one hidden unit of one sequence in one step and direction."""
 
     dtype: DType
