@@ -11,6 +11,7 @@ A dimension that only run-time data decides becomes a symbol of its own, which a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
@@ -99,6 +100,24 @@ class Call:
         }
 
 
+class _Context(osi.ShapeInferenceContext):  # type: ignore[misc]  # the library has no types
+    """What the library knows while it infers a node."""
+
+    def set_symbolic_value(self, value: ir.Value, data: list[int | ir.SymbolicDim]) -> None:
+        """Keep the elements of a vector, or of a scalar, as the library does, with the tensor that it would make.
+
+        It asks protocols what a list might be, which takes longer than all else that shape arithmetic needs.
+        """
+        rank = None if value.shape is None else len(value.shape)
+        if value.const_value is None and rank in (0, 1) and all(isinstance(element, int) for element in data):
+            elements = data[0] if rank == 0 and data else data
+            kind = value.dtype or ir.DataType.INT64
+            # Where numbers do not fit their type, the library says so.
+            with contextlib.suppress(OverflowError, TypeError, ValueError):
+                value.const_value = ir.Tensor(np.array(elements, kind.numpy()), dtype=kind, name=value.name)
+        super().set_symbolic_value(value, data)
+
+
 class ShapeEngine:
     """Infers calls one after the other and collects what users should know.
 
@@ -125,7 +144,7 @@ class ShapeEngine:
         contradictions = len(self.contradicted)
         values = [ir.Value(name=name) for name in call.outputs]
         like, given = _as_standard(call, inputs)
-        context = osi.ShapeInferenceContext({**self._opsets, like.domain: like.version})
+        context = _Context({**self._opsets, like.domain: like.version})
         require_rank(like.domain, like.proto.op_type, given)
         vector = joined(like.domain, like.proto.op_type, like.plain_attributes.get("axis"), given)
         if vector is not None:
