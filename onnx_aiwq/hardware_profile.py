@@ -192,7 +192,7 @@ class HardwareProfile(Frozen, frozen=True, kw_only=True):
         Raises:
             ProfileError: if it is none; names the first field that does not fit.
         """
-        with _told():
+        with _told_as_profile_errors():
             return msgspec.convert(whole, HardwareProfile)
 
     @staticmethod
@@ -202,11 +202,20 @@ class HardwareProfile(Frozen, frozen=True, kw_only=True):
         Raises:
             ProfileError: if it is none; names the first field that does not fit.
         """
-        with _told():
+        with _told_as_profile_errors():
             return _DECODER.decode(text)
 
     def to_json(self) -> str:
-        """The profile as the JSON text that `read_profile` reads."""
+        """The profile as the JSON text that `read_profile` reads.
+
+        Raises:
+            ProfileError: if a number is none that a profile may hold.
+        """
+        text = self._text()
+        HardwareProfile.from_json(text)
+        return text
+
+    def _text(self) -> str:
         whole = self.to_dict()
         kernels = whole["kernels"]
         if kernels is None:
@@ -222,7 +231,7 @@ _DECODER = msgspec.json.Decoder(HardwareProfile)
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _told_as_profile_errors() -> Iterator[None]:
     try:
         yield
     except msgspec.ValidationError as error:

@@ -25,7 +25,7 @@ _HOMES = {
 _FITTING = ("calibrate", "validate", "reproduce")
 
 
-class _Commands(Mapping[str, Any]):
+class _ByName(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return _command(name)
 
@@ -41,7 +41,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        self.commands = _Commands()  # type: ignore[assignment]  # nobody adds to it
+        self.commands = _ByName()  # type: ignore[assignment]  # nobody adds to it
 
 
 @functools.cache
