@@ -207,7 +207,7 @@ OPTION_ERRORS = [
     ("--shape X=3,8 --bind batch=4", "batch", "4"),
     ("--hardware nvidia-h10", "nvidia-h10", "did you mean", "nvidia-"),
     ("--hardware absent.json", "absent.json"),
-    ("--hardware profile.json", "profile.json", "coefficients"),
+    ("--hardware profile.json", "profile.json", "missing required field `id`"),
     ("--region DUE", "DUE", "did you mean", "'DEU'"),
     ("--region germny", "germny", "did you mean", "'Germany'"),
     ("--inferences 0", "--inferences", "0"),

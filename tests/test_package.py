@@ -92,8 +92,8 @@ def test_the_installed_package_is_the_sources_and_the_profiles_and_nothing_else(
 
 def test_the_command_is_installed() -> None:
     points = metadata.entry_points(group="console_scripts", name="aiwq")
-    assert [point.value for point in points] == ["onnx_aiwq.cli:main"]
-    assert all(point.load() is cli.main for point in points)
+    assert [point.value for point in points] == ["onnx_aiwq.cli:run"]
+    assert all(point.load() is cli.run for point in points)
     assert Path(AIWQ).is_file()
 
 

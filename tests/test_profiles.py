@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as changed
 
 from onnx_aiwq import profiles
 from onnx_aiwq.datasheets import Datasheet, derive_from_datasheet
 from onnx_aiwq.errors import ProfileError
 from onnx_aiwq.hardware_profile import HardwareProfile, slug
-from onnx_aiwq.profiles import calibrated_profile_of_this_machine, list_profiles, load_profile, this_machine
+from onnx_aiwq.profiles import (
+    REFERENCE_ID,
+    calibrated_profile_of_this_machine,
+    list_profiles,
+    load_profile,
+    this_machine,
+)
 from onnx_aiwq.vocabulary import DType
 
 
@@ -293,3 +301,12 @@ def test_every_added_figure_names_its_source() -> None:
             assert bool(row[value]) == bool(row[source])
         assert bool(row["instructions_per_clock"]) == bool(row["instructions_source"])
         assert all(load_profile(row["name"]).sources)
+
+
+def test_a_number_that_no_file_may_hold_is_not_written() -> None:
+    broken = changed(load_profile(REFERENCE_ID), static_watts=math.nan)
+    with pytest.raises(ProfileError, match="malformed"):
+        broken.to_json()
+    negative = changed(load_profile(REFERENCE_ID), static_watts=-1.0)
+    with pytest.raises(ProfileError, match="static_watts"):
+        negative.to_json()

@@ -10,7 +10,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,8 +35,9 @@ _REFERENCE_SIZE = 512
 _KERNEL_EVENT = "_kernel_time"
 _BATCH = 4  # runs of several threads between two of the reference
 _LEAST = 5  # runs of a slow model
-_WAIT_S, _PAUSE_S, _TRIES = 2.0, 0.2, 3  # for processors that another process holds: at most, between tries, runs
-_FREE = 1.15  # how much slower than at good times a product on all threads is while nothing else runs
+_WAIT_S, _PAUSE_S, _TRIES = 2.0, 0.2, 3  # for what holds processors or memory: at most, between tries, runs
+_QUIET = 1.15  # how much slower than at good times a product or a copy is while nothing else runs
+_COPIED_BYTES = 32 << 20  # beyond a cache
 _SESSIONS = 3  # of several threads, of which the fastest counts
 
 
@@ -98,6 +99,7 @@ class Reference:
     """The fixed product of matrices that runs between whatever else is timed, on one thread.
 
     On as many threads as what is timed, it tells when another process holds a processor: one thread would not notice.
+    A copy of memory beside it tells when a neighbour takes the bandwidth, which the product hardly notices.
     """
 
     def __init__(self, provider: str = "CPUExecutionProvider", threads: int = 1) -> None:
@@ -113,34 +115,40 @@ class Reference:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         data = model.SerializeToString()
         self._session = open_session(data, Runtime(provider=provider))
-        self._together = open_session(data, Runtime(provider, threads), spinning=False) if threads > 1 else None
+        several = threads > 1
+        self._together = open_session(data, Runtime(provider, threads), spinning=False) if several else self._session
+        self._source = np.ones(_COPIED_BYTES, np.uint8)
+        self._target = np.empty_like(self._source)
         self._together_history: list[float] = []
+        self._copied_history: list[float] = []
         self._feeds = {"x": weight}
         self.history: list[float] = []
         for _ in range(5):
             self._session.run(None, self._feeds)
 
-    def wait_for_processors(self, most_s: float = _WAIT_S) -> float:
-        """Wait until the product on all threads is about as fast as it is at good times; with one thread, for nothing.
+    def wait_until_quiet(self, most_s: float = _WAIT_S) -> float:
+        """Wait until the product on all threads and a copy of memory are about as fast as they are at good times.
 
         Returns:
-            Its seconds over their first quartile so far: above `_FREE` where the time was up; 1.0 with one thread.
+            The slower one's seconds over their first quartile so far: above `_QUIET` where the time was up.
         """
-        if self._together is None:
-            return 1.0
         begun = time.perf_counter()
         while True:
-            seconds = min(self._together_s() for _ in range(_TRIES))
-            self._together_history.append(seconds)
-            slowness = seconds / float(np.quantile(self._together_history, 0.25))
-            if slowness <= _FREE or time.perf_counter() - begun > most_s:
+            slowness = max(
+                _slowness(self._together_s, self._together_history), _slowness(self._copied_s, self._copied_history)
+            )
+            if slowness <= _QUIET or time.perf_counter() - begun > most_s:
                 return slowness
             time.sleep(_PAUSE_S)
 
     def _together_s(self) -> float:
         start = time.perf_counter()
-        if self._together is not None:
-            self._together.run(None, self._feeds)
+        self._together.run(None, self._feeds)
+        return time.perf_counter() - start
+
+    def _copied_s(self) -> float:
+        start = time.perf_counter()
+        np.copyto(self._target, self._source)
         return time.perf_counter() - start
 
     def seconds(self) -> float:
@@ -149,6 +157,12 @@ class Reference:
         self._session.run(None, self._feeds)
         self.history.append(time.perf_counter() - start)
         return self.history[-1]
+
+
+def _slowness(run: Callable[[], float], history: list[float]) -> float:
+    """The fastest of a few runs over the first quartile of what was so far, which it joins."""
+    history.append(min(run() for _ in range(_TRIES)))
+    return history[-1] / float(np.quantile(history, 0.25))
 
 
 @dataclass(frozen=True)
@@ -185,8 +199,7 @@ def time_runs(
     with waking it, as none does in service: there it runs between batches, and the first run of a batch is not taken.
     """
     several = session.get_session_options().intra_op_num_threads > 1
-    if several:
-        reference.wait_for_processors()
+    reference.wait_until_quiet()
     for _ in range(2):
         session.run(None, dict(feeds))
     samples: list[float] = []

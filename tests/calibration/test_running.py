@@ -32,19 +32,28 @@ def test_sessions_wait_until_processors_are_free(monkeypatch: pytest.MonkeyPatch
     reference = Reference(threads=2)
     slept: list[float] = []
     monkeypatch.setattr(running.time, "sleep", slept.append)
+    monkeypatch.setattr(reference, "_copied_s", lambda: 1.0)
     runs = iter([2.0, 1.0, 3.0] + [1.5, 1.4, 1.6] * 2 + [1.1, 1.3, 1.2])
     monkeypatch.setattr(reference, "_together_s", lambda: next(runs))
-    assert reference.wait_for_processors() == 1.0
+    assert reference.wait_until_quiet() == 1.0
     assert not slept
-    assert reference.wait_for_processors() == pytest.approx(1.1 / 1.075)
+    assert reference.wait_until_quiet() == pytest.approx(1.1 / 1.075)
     assert len(slept) == 2
 
 
 def test_they_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     reference = Reference(threads=2)
     monkeypatch.setattr(reference, "_together_history", [1e-9] * 9)
-    assert reference.wait_for_processors(most_s=0.0) > 1000
+    assert reference.wait_until_quiet(most_s=0.0) > 1000
 
 
-def test_one_thread_waits_for_nothing() -> None:
-    assert Reference().wait_for_processors() == 1.0
+def test_one_thread_waits_for_memory_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = Reference()
+    slept: list[float] = []
+    monkeypatch.setattr(running.time, "sleep", slept.append)
+    monkeypatch.setattr(reference, "_together_s", lambda: 1.0)
+    copies = iter([4.0] * 3 + [6.0] * 6 + [4.0] * 3)
+    monkeypatch.setattr(reference, "_copied_s", lambda: next(copies))
+    assert reference.wait_until_quiet() == 1.0
+    assert reference.wait_until_quiet() == 1.0
+    assert len(slept) == 2
