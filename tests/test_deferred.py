@@ -88,7 +88,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     )
     (folder / "inner.py").write_text("import aiwq_slow\nVALUE = 5\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(deferred, "_SYMBOLIC", ("aiwq_slow",))
+    monkeypatch.setattr(deferred, "_DEFERRED", ("aiwq_slow",))
     monkeypatch.setattr(sys, "meta_path", [deferred._Finder(), *sys.meta_path])
     monkeypatch.setattr(sys, "aiwq_ran", False, raising=False)
     yield "aiwq_slow"

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from onnx_aiwq.cli.commands import Commands
-from onnx_aiwq.cli.deferred import defer_symbolic_arithmetic
+from onnx_aiwq.cli.deferred import defer_imports
 from onnx_aiwq.cli.streams import say, write
 from onnx_aiwq.errors import AiwqError
 
@@ -35,7 +35,7 @@ def main() -> NoReturn:
     # so each is looked at once, while it is young.
     gc.set_threshold(200_000, 100, 100)
     atexit.register(gc.freeze)  # nor need the interpreter look through all of it as it ends
-    defer_symbolic_arithmetic()
+    defer_imports()
     if not os.environ.get("AIWQ_DEBUG"):
         warnings.simplefilter("ignore")  # of numpy and other libraries about a model's odd numbers
     for stream in (sys.stdout, sys.stderr):

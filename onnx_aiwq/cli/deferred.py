@@ -1,8 +1,8 @@
 """Modules that are imported when they are used, so that a command that does not need them starts sooner.
 
 onnx-ir and onnx-shape-inference import sympy, a third of all that an analysis imports, and need it for dimensions that
-have no number. Only the command's own process is touched, and never what is imported already; a library that comes to
-use sympy as it is imported merely has it imported then.
+have no number; onnx imports two forms of text that protobuf can write. Only the command's own process is touched, and never what is imported already; a library that comes to
+use one of them as it is imported merely has it imported then.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from importlib.abc import Loader
 
-_SYMBOLIC = (
+_DEFERRED = (
     "sympy",
     "onnx_ir._symbolic_shapes",
     "onnx_shape_inference._symbolic_shapes",
     "onnx_shape_inference._constraints",
+    "google.protobuf.json_format",
+    "google.protobuf.text_format",
 )
 _LOADING = threading.RLock()
 
@@ -53,7 +55,7 @@ class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in _SYMBOLIC:
+        if fullname not in _DEFERRED:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
@@ -61,7 +63,7 @@ class _Finder:
         return spec
 
 
-def defer_symbolic_arithmetic() -> None:
-    """From here on, sympy and what is built on it run when they are first used."""
+def defer_imports() -> None:
+    """From here on, these modules run when they are first used."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

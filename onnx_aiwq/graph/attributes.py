@@ -14,6 +14,9 @@ from onnx_aiwq.loading import has_payload
 from onnx_aiwq.wireformat import PAYLOAD_LIMIT_BYTES
 
 _KINDS = onnx.AttributeProto.AttributeType
+# The enumeration looks every name up anew, once per attribute of a model.
+_INT, _FLOAT, _STRING, _TENSOR = _KINDS.INT, _KINDS.FLOAT, _KINDS.STRING, _KINDS.TENSOR
+_INTS, _FLOATS, _STRINGS = _KINDS.INTS, _KINDS.FLOATS, _KINDS.STRINGS
 
 
 def domain_of(name: str) -> str:
@@ -98,19 +101,19 @@ def schema_defaults(domain: str, op_type: str, version: int) -> Mapping[str, Any
 def attribute_value(attribute: onnx.AttributeProto) -> Any:
     """One attribute as int, float, str, tuple or numpy array; a tensor whose elements are absent is None."""
     kind = attribute.type
-    if kind == _KINDS.INT:
+    if kind == _INT:
         return attribute.i
-    if kind == _KINDS.FLOAT:
+    if kind == _FLOAT:
         return attribute.f
-    if kind == _KINDS.STRING:
+    if kind == _STRING:
         return attribute.s.decode("utf-8", "replace")
-    if kind == _KINDS.INTS:
+    if kind == _INTS:
         return tuple(attribute.ints)
-    if kind == _KINDS.FLOATS:
+    if kind == _FLOATS:
         return tuple(attribute.floats)
-    if kind == _KINDS.STRINGS:
+    if kind == _STRINGS:
         return tuple(text.decode("utf-8", "replace") for text in attribute.strings)
-    if kind == _KINDS.TENSOR and has_payload(attribute.t) and attribute.t.ByteSize() <= 2 * PAYLOAD_LIMIT_BYTES:
+    if kind == _TENSOR and has_payload(attribute.t) and attribute.t.ByteSize() <= 2 * PAYLOAD_LIMIT_BYTES:
         try:
             return onnx.numpy_helper.to_array(attribute.t)
         except (ValueError, TypeError, KeyError):
