@@ -1,8 +1,8 @@
 """Modules that are imported when they are used, so that a command that does not need them starts sooner.
 
 onnx-ir and onnx-shape-inference import sympy, a third of all that an analysis imports, and need it for dimensions that
-have no number; onnx imports two forms of text that protobuf can write. Only the command's own process is touched, and never what is imported already; a library that comes to
-use one of them as it is imported merely has it imported then.
+have no number; onnx imports two forms of text that protobuf can write. Only the command's own process is touched, and
+never what is imported already; a library that comes to use one of them as it is imported merely has it imported then.
 """
 
 from __future__ import annotations
