@@ -38,8 +38,9 @@ SIZES = {"batch": 1, "sequence": 128}
 OWN = "aiwq"
 FILLED = "aiwq, weights filled in"
 SIMPLIFIED = "onnxsim, simplified first"
-NEEDS_WEIGHTS = {"onnx-tool", SIMPLIFIED}
-ONCE = {SIMPLIFIED}  # it runs the model's constants and takes seconds
+LOADED = "onnxsim, weights filled in"
+NEEDS_WEIGHTS = {"onnx-tool", SIMPLIFIED, LOADED}
+ONCE = {SIMPLIFIED, LOADED}  # they copy the weights, or run on them, and take seconds
 RUNNERS = {
     "onnx-tool": HERE / "peers/with_onnx_tool.py",
     "onnxsim": HERE / "peers/with_onnxsim.py",
@@ -157,6 +158,7 @@ def _compare(model: Model, own: Path, pythons: dict[str, Path], truth: int, runs
             filled = str(Path(folder) / "filled.onnx")
             _ask(python_beside(own), "fill", model.path, filled)
             commands[FILLED] = _own_command(own, filled, model)
+            commands[LOADED] = [str(pythons["onnxsim"]), str(RUNNERS["onnxsim"]), filled, *_binds(model)]
         for name, python in pythons.items():
             path = filled if name in NEEDS_WEIGHTS else model.path
             commands[name] = [str(python), str(RUNNERS[name]), path, *_binds(model)]
