@@ -647,3 +647,32 @@ def test_levels_count_a_step_of_training(aiwq: Command, tmp_path: Path) -> None:
     assert "per training step" in table.stdout
     assert_refused(aiwq("analyze", str(path), "--level", "trainin"), "--level", "training")
     assert_refused(aiwq("analyze", str(path), "--level", "training", "--optimizer", "adm"), "adam")
+
+
+# --- the end of the process --------------------------------------------------------------------------------------
+
+
+_ENDING = """
+import atexit, os, sys, threading, time
+from onnx_aiwq import cli
+atexit.register(lambda: os.write(1, b"taken apart\\n"))
+def work():
+    time.sleep(0.3)
+    os.write(1, b"worked\\n")
+def main():
+    if sys.argv[1] == "thread":
+        threading.Thread(target=work).start()
+    sys.stdout.write("answer\\n")  # in a buffer, since stdout is a pipe
+    sys.exit(1)
+cli.main = main
+cli.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("followed", "printed"), [("nobody", ["answer"]), ("thread", ["answer", "taken apart", "worked"])]
+)
+def test_the_process_ends_at_once_unless_something_waits_for_it(followed: str, printed: list[str]) -> None:
+    command = [sys.executable, "-c", _ENDING, followed]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
+    assert (done.returncode, sorted(done.stdout.splitlines())) == (1, printed), done.stderr

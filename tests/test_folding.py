@@ -501,3 +501,12 @@ def test_numpy_equals_the_reference_evaluator(op_type: str, monkeypatch: pytest.
 )
 def test_what_is_no_call_of_the_operator_is_not_folded(op_type: str, inputs: Sequence[Input]) -> None:
     assert folded(op_type, inputs) == []
+
+
+@pytest.mark.parametrize("right", [numbers(1, 2), objects(A, 2)])
+def test_operands_that_meet_at_another_axis_are_not_folded(right: Array) -> None:
+    """Opset 6: the vector runs along the first axis, which would be [[1, 1], [2, 2]]; numpy makes [[1, 2], [1, 2]]."""
+    zeros = np.zeros((2, 2), np.int64)
+    assert folded("Add", (zeros, right), version=6, axis=0, broadcast=1) == []
+    (suffix,) = folded("Add", (zeros, numbers(1, 2)), version=6, broadcast=1)
+    assert suffix.tolist() == [[1, 2], [1, 2]]

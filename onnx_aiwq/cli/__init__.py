@@ -60,7 +60,7 @@ def main() -> NoReturn:
 def run() -> NoReturn:
     """`main`, as the installed command: the process ends at once, without taking apart what it holds.
 
-    That would be a twentieth of the analysis of a small model, and seconds of that of a large one.
+    That would be a twentieth of the analysis of a small model.
     """
     try:
         main()

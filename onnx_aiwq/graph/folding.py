@@ -40,6 +40,8 @@ def evaluate(node: onnx.NodeProto, version: int, arrays: Sequence[Array | None])
     """
     if any(array is not None and array.dtype.kind not in "biufcVO" for array in arrays):
         return []  # texts: a few nodes can double them beyond all memory
+    if {"axis", "broadcast"} <= {attribute.name for attribute in node.attribute}:
+        return []  # before opset 7 operands could meet at another axis than the last, which nobody here follows
     if any(array is not None and array.dtype == object for array in arrays):
         return _evaluate_formulas(node, arrays)
     return _evaluate_numbers(node, version, arrays)
