@@ -95,7 +95,7 @@ def _lowered(graph: Graph, model: TimeModel) -> tuple[Lowering, str]:
     if graph.deployed:
         return Lowering(graph, {}), ""
     try:
-        return lower(graph, level=model.level, block=model.block), ""
+        return lower(graph, level=model.level, block=model.block, provider=model.provider), ""
     except (ModelError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         note = (
             f"the graph does not fit its operators ({type(error).__name__}): it is priced as exported, not as deployed"

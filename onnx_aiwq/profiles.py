@@ -155,15 +155,21 @@ def _processor_model() -> str:
 
 
 def calibrated_profile_of_this_machine() -> HardwareProfile | None:
-    """The newest profile (of one thread, if there is one) of the user's that was calibrated on this machine, or None.
+    """The user's newest profile that was calibrated on this machine, or None.
+
+    One of the processor comes before one of a device beside it, and of one thread before those of several.
 
     Raises:
         ProfileError: if a profile in that folder does not validate: falling back would hide it.
     """
     machine = this_machine()
     own = [profile for profile in map(read_profile, _user_files()) if profile.provenance.get("machine") == machine]
-    # One thread is the setting of the TO paper; of several such profiles the newest counts.
-    return max(own, key=lambda each: (each.threads == 1, each.provenance.get("date", ""), each.id), default=None)
+    return max(own, key=_precedence, default=None)
+
+
+def _precedence(profile: HardwareProfile) -> tuple[bool, bool, str, str]:
+    """One thread of the processor is the setting of the TO paper; of several such profiles the newest counts."""
+    return profile.kind == "cpu", profile.threads == 1, profile.provenance.get("date", ""), profile.id
 
 
 def _shipped_folders() -> list[Path]:

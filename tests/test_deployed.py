@@ -188,6 +188,30 @@ def test_a_graph_as_deployed_is_priced_as_it_is(tmp_path: Path) -> None:
     assert found["all"].seconds == exported.seconds != found["disabled"].seconds
 
 
+def test_a_graph_for_a_provider_that_is_not_here_is_modelled(tmp_path: Path) -> None:
+    """Of CUDA's nodes onnxruntime fuses no Relu with a Conv, and lays nothing out in blocks; a GELU it fuses."""
+    halved = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node("Div", ["r", "root"], ["d"], "div"),
+        helper.make_node("Erf", ["d"], ["e"], "erf"),
+        helper.make_node("Add", ["e", "one"], ["a"], "add"),
+        helper.make_node("Mul", ["r", "a"], ["m"], "mul"),
+        helper.make_node("Mul", ["m", "half"], ["y"], "halve"),
+    ]
+    numbers = {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
+    weights = {"w": np.ones((16, 16, 1, 1), np.float32), **{key: np.asarray(each) for key, each in numbers.items()}}
+    onnx.save(model(halved, {"x": [1, 16, 8, 8]}, ["y"], **weights), tmp_path / "model.onnx")
+    graph, origin = deployed_graph(tmp_path / "model.onnx", provider="CUDAExecutionProvider")
+    assert [each.op_type for each in graph.operators] == ["Conv", "Relu", "Gelu"]
+    assert "modelled without a runtime (level all): onnxruntime" in origin
+    assert "does not offer CUDAExecutionProvider" in origin
+    on_device = calibrated_profile(kernels=time_model(provider="CUDAExecutionProvider"))
+    exported = load(tmp_path / "model.onnx")
+    found = [deployed_times(exported, each.kernels).kernels for each in (on_device, PROFILE)]  # type: ignore[arg-type]
+    assert found == [3, 4]  # the processor: ReorderInput, Conv with its Relu, ReorderOutput, Gelu
+
+
 def test_without_a_graph_the_plain_coefficients_are_used() -> None:
     graph = load(tanh_and_relu())
     found = estimate(count_graph(graph), PROFILE)

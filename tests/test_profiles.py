@@ -90,6 +90,16 @@ def test_default_is_the_newest_profile_of_this_machine(user_folder: Path) -> Non
     assert {"old", "new", "other"} <= {summary.id for summary in list_profiles() if summary.origin == "user"}
 
 
+def test_the_processor_comes_before_a_device_and_one_thread_before_several(user_folder: Path) -> None:
+    here = {"machine": this_machine(), "date": "2026-01-01"}
+    write(user_folder, "c.json", id="board", kind="gpu", provenance={**here, "date": "2026-03-01"})
+    assert load_profile().id == "board"
+    write(user_folder, "b.json", id="two", threads=2, provenance={**here, "date": "2026-02-01"})
+    assert load_profile().id == "two"
+    write(user_folder, "a.json", id="one", provenance=here)
+    assert load_profile().id == "one"
+
+
 def test_broken_profile_of_the_user_is_not_passed_over(user_folder: Path) -> None:
     (user_folder / "broken.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ProfileError, match=r"broken\.json"):

@@ -11,7 +11,8 @@ import numpy as np
 
 from onnx_aiwq.calibration.assessment import Assessment, assess
 from onnx_aiwq.calibration.fitting import Observation, Observations
-from onnx_aiwq.calibration.running import CallOverhead, Runtime
+from onnx_aiwq.calibration.profiling import CallOverhead
+from onnx_aiwq.calibration.running import Runtime
 from onnx_aiwq.hardware_profile import (
     ANY,
     Coefficient,
@@ -88,7 +89,7 @@ def build_profile(
         schema="onnx_aiwq.profile/1",
         id=identity.id,
         name=identity.name,
-        kind="cpu",
+        kind="cpu" if runtime.device is None else "gpu",
         provider=runtime.provider,
         source=power.source,
         threads=runtime.threads,
@@ -104,6 +105,7 @@ def build_profile(
         covariance=_covariance(assessment),
         kernels=TimeModel(
             level=runtime.level,
+            provider=runtime.provider,
             block=block,
             reference_s=observations.reference_s,
             seconds_per_run=overhead.seconds_per_run,

@@ -51,7 +51,7 @@ def deployed_graph(
         reason = "onnxruntime is not installed"
     except AiwqError as error:
         reason = str(error)
-    lowered = replace(lower(exported, level=level).graph, deployed=True)
+    lowered = replace(lower(exported, level=level, provider=provider).graph, deployed=True)
     return lowered, f"modelled without a runtime (level {level}): {reason}"
 
 
@@ -67,25 +67,14 @@ def absent_weights(path: Path) -> str:
 
 
 def _written(path: Path, exported: Graph, level: Level, provider: str) -> Graph:
-    import onnxruntime as ort
+    from onnx_aiwq.calibration.running import Runtime, open_session
 
-    from onnx_aiwq.calibration.running import LEVELS
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = LEVELS[level]
-    options.log_severity_level = 4
-    for name, size in {**exported.bindings, **exported.assumed_bindings}.items():
-        options.add_free_dimension_override_by_name(name, size)
+    sizes = {**exported.bindings, **exported.assumed_bindings}
+    weights = sum(tensor.size_bytes or 0 for tensor in exported.parameters)
+    settings = {_EXTERNAL_FILE: "deployed.weights"} if weights > _INLINE_BYTES else {}
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "deployed.onnx"
-        options.optimized_model_filepath = str(target)
-        weights = sum(tensor.size_bytes or 0 for tensor in exported.parameters)
-        if weights > _INLINE_BYTES:
-            options.add_session_config_entry(_EXTERNAL_FILE, "deployed.weights")
-        try:
-            ort.InferenceSession(str(path), options, providers=[provider])
-        except Exception as error:  # onnxruntime's own classes derive from Exception alone
-            raise MeterError(f"onnxruntime cannot load it: {' '.join(str(error).split())[:300]}") from None
+        open_session(path, Runtime(provider, level=level), optimized=target, sizes=sizes, settings=settings)
         shapes = {tensor.name: tensor.shape for tensor in exported.inputs if tensor.shape is not None}
         graph = load(target, shapes={name: shape for name, shape in shapes.items() if shape})
     return replace(graph, model=replace(graph.model, path=path, size_bytes=exported.model.size_bytes), deployed=True)

@@ -10,7 +10,7 @@ from onnx_aiwq.calibration.building import Power
 from onnx_aiwq.calibration.composites import composite
 from onnx_aiwq.calibration.meters import Meter
 from onnx_aiwq.calibration.meters.power_model import PowerModelMeter
-from onnx_aiwq.calibration.running import Runtime, feeds_for, open_session
+from onnx_aiwq.calibration.running import Runtime, feeds_for, inference, open_session
 from onnx_aiwq.errors import MeterError
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def idle_window(meter: Meter) -> tuple[float, float]:
 def energy_window(seed: int, runtime: Runtime, meter: Meter) -> tuple[float, float]:
     """Joules and seconds of a composite that runs over and over for as long as the meter needs."""
     session = open_session(composite(seed).SerializeToString(), runtime)
-    feeds = feeds_for(session)
-    session.run(None, feeds)
+    run = inference(session, feeds_for(session))
+    run()
     meter.start()
     begun = time.perf_counter()
     while time.perf_counter() - begun < max(1.0, meter.minimum_window_s):
-        session.run(None, feeds)
+        run()
     reading = meter.stop()
     return reading.joules, reading.seconds
 

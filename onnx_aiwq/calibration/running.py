@@ -1,4 +1,4 @@
-"""Timed runs of onnxruntime: sessions, the reference kernel that machine drift divides out by, and the profiler.
+"""Timed runs of onnxruntime: sessions, and the reference kernel that machine drift divides out by.
 
 A run is timed beside a fixed product of matrices, the reference kernel: whatever slows the machine as a whole (clock,
 neighbours on a shared host) slows both, and seconds at the reference's usual speed are what is kept.
@@ -6,9 +6,10 @@ neighbours on a shared host) slows both, and seconds at the reference's usual sp
 
 from __future__ import annotations
 
-import json
+import contextlib
+import functools
+import io
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,10 +32,12 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
-_REFERENCE_SIZE = 512
-_KERNEL_EVENT = "_kernel_time"
+DEVICES: Mapping[str, str] = {"CUDAExecutionProvider": "cuda"}
+"""Execution providers that start kernels on a device without waiting for their end, and onnxruntime's name of it."""
+_DOCTOR = "`aiwq doctor` says what to install"
+_ASLEEP = {"session.intra_op.allow_spinning": "0"}  # how threads wait for more work
+_REFERENCE_SIZE, _DEVICE_REFERENCE_SIZE = 512, 2048
 _BATCH = 4  # runs of several threads between two of the reference
-_LEAST = 5  # runs of a slow model
 _WAIT_S, _PAUSE_S, _TRIES = 2.0, 0.2, 3  # for what holds processors or memory: at most, between tries, runs
 _QUIET = 1.15  # how much slower than at good times a product or a copy is while nothing else runs
 _COPIED_BYTES = 32 << 20  # beyond a cache
@@ -48,6 +51,11 @@ class Runtime:
     provider: str = "CPUExecutionProvider"
     threads: int = 1
     level: Level = "all"
+
+    @property
+    def device(self) -> str | None:
+        """Where kernels run that onnxruntime starts and does not wait for; None where it does, on the processor."""
+        return DEVICES.get(self.provider)
 
 
 def sessions_of(runtime: Runtime) -> int:
@@ -65,34 +73,81 @@ def open_session(
     *,
     optimized: Path | None = None,
     profile: Path | None = None,
-    spinning: bool = True,
+    sizes: Mapping[str, int] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
-    """A session of a model; it writes its optimised graph or its profile where a path is given.
+    """A session of a model.
 
-    Threads that are done wait for more work spinning, as onnxruntime has it, unless `spinning` is false.
+    Args:
+        model: serialised, or its file.
+        runtime: how it is run.
+        optimized: where the optimiser writes its graph.
+        profile: where the profiler writes, less an ending.
+        sizes: of symbolic dimensions.
+        settings: entries of the session's configuration, by onnxruntime's key.
 
     Raises:
-        MeterError: if onnxruntime cannot load the model, with its reason in one line.
+        MeterError: if onnxruntime cannot load the model, with its reason in one line, or not on this provider.
     """
+    if runtime.provider not in ort.get_available_providers():
+        raise MeterError(f"onnxruntime {ort.__version__} does not offer {runtime.provider}; {_DOCTOR}")
+    if runtime.device is not None:
+        _load_device_libraries()
     options = ort.SessionOptions()
     options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = LEVELS[runtime.level]
     options.log_severity_level = 4
-    if not spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, size in (sizes or {}).items():
+        options.add_free_dimension_override_by_name(name, size)
+    for key, value in (settings or {}).items():
+        options.add_session_config_entry(key, value)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     try:
-        return ort.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=[runtime.provider]
+        session = ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=[runtime.provider],
+            enable_fallback=0,  # to the processor, whose seconds are not asked for
         )
     except Exception as error:  # onnxruntime's own classes derive from Exception alone
         reason = " ".join(str(error).split())[:300]
         raise MeterError(f"onnxruntime cannot load the model with {runtime.provider}: {reason}") from None
+    if runtime.provider not in session.get_providers():
+        raise MeterError(
+            f"onnxruntime lists {runtime.provider} and opens no session on it: its driver or libraries lack; {_DOCTOR}"
+        )
+    return session
+
+
+@functools.cache
+def _load_device_libraries() -> None:
+    """Let onnxruntime find CUDA and cuDNN among installed packages; what is not found, a session says better."""
+    preload = getattr(ort, "preload_dlls", None)  # of 1.21 and later
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            preload()
+
+
+def inference(session: ort.InferenceSession, feeds: Feeds) -> Callable[[], object]:
+    """One inference to be called again and again, which has ended when the call returns.
+
+    On a device its inputs are there already and its outputs stay there, as between the networks of a service: what is
+    timed are kernels, and no copies between device and host.
+    """
+    device = DEVICES.get(session.get_providers()[0])
+    if device is None:
+        return functools.partial(session.run, None, dict(feeds))
+    binding = session.io_binding()
+    for name, array in feeds.items():
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0))
+    for value in session.get_outputs():
+        binding.bind_output(value.name, device)
+    return functools.partial(session.run_with_iobinding, binding)
 
 
 class Reference:
@@ -103,7 +158,7 @@ class Reference:
     """
 
     def __init__(self, provider: str = "CPUExecutionProvider", threads: int = 1) -> None:
-        size = _REFERENCE_SIZE
+        size = _REFERENCE_SIZE if Runtime(provider).device is None else _DEVICE_REFERENCE_SIZE
         weight = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
         graph = helper.make_graph(
             [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -114,17 +169,18 @@ class Reference:
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         data = model.SerializeToString()
-        self._session = open_session(data, Runtime(provider=provider))
-        several = threads > 1
-        self._together = open_session(data, Runtime(provider, threads), spinning=False) if several else self._session
+        feeds = {"x": weight}
+        self._run = inference(open_session(data, Runtime(provider=provider)), feeds)
+        self._run_together = self._run
+        if threads > 1:
+            self._run_together = inference(open_session(data, Runtime(provider, threads), settings=_ASLEEP), feeds)
         self._source = np.ones(_COPIED_BYTES, np.uint8)
         self._target = np.empty_like(self._source)
         self._together_history: list[float] = []
         self._copied_history: list[float] = []
-        self._feeds = {"x": weight}
         self.history: list[float] = []
         for _ in range(5):
-            self._session.run(None, self._feeds)
+            self._run()
 
     def wait_until_quiet(self, most_s: float = _WAIT_S) -> float:
         """Wait until the product on all threads and a copy of memory are about as fast as they are at good times.
@@ -143,7 +199,7 @@ class Reference:
 
     def _together_s(self) -> float:
         start = time.perf_counter()
-        self._together.run(None, self._feeds)
+        self._run_together()
         return time.perf_counter() - start
 
     def _copied_s(self) -> float:
@@ -154,7 +210,7 @@ class Reference:
     def seconds(self) -> float:
         """One run, timed; kept in `history`."""
         start = time.perf_counter()
-        self._session.run(None, self._feeds)
+        self._run()
         self.history.append(time.perf_counter() - start)
         return self.history[-1]
 
@@ -199,104 +255,25 @@ def time_runs(
     with waking it, as none does in service: there it runs between batches, and the first run of a batch is not taken.
     """
     several = session.get_session_options().intra_op_num_threads > 1
+    run = inference(session, feeds)
     reference.wait_until_quiet()
     for _ in range(2):
-        session.run(None, dict(feeds))
+        run()
     samples: list[float] = []
     references = [reference.seconds()]
     begun = time.perf_counter()
     while len(samples) < least or (len(samples) < most and time.perf_counter() - begun < budget_s):
         if several:
-            session.run(None, dict(feeds))
+            run()
         for _ in range(_BATCH if several else 1):
             start = time.perf_counter()
-            session.run(None, dict(feeds))
+            run()
             samples.append(time.perf_counter() - start)
         references.append(reference.seconds())
     quarters = statistics.quantiles(samples, n=4)
     middle = statistics.median(samples)
     spread = (quarters[2] - quarters[0]) / middle
     return Timing(middle, statistics.median(references), spread, len(samples), tuple(samples))
-
-
-def node_seconds(
-    model: bytes | Path, runtime: Runtime, feeds: Feeds, reference: Reference, *, runs: int, budget_s: float = 0.6
-) -> tuple[dict[str, float], Timing]:
-    """Seconds of every node by name, as onnxruntime's profiler has them, and the timing of the runs.
-
-    A node's are the mean of the middle half of its runs. Node names must be unique. The profiler adds its own cost to
-    each node (`profiler_bias`). Nodes come in the order in which they ran.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        session = open_session(model, runtime, profile=Path(folder) / "profile")
-        timing = time_runs(session, feeds, reference, least=min(runs, _LEAST), most=runs, budget_s=budget_s)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    taken: dict[str, list[float]] = {}
-    for event in events:
-        name = event.get("name", "")
-        if event.get("cat") == "Node" and name.endswith(_KERNEL_EVENT):
-            taken.setdefault(name.removesuffix(_KERNEL_EVENT), []).append(event["dur"] * 1e-6)
-    return {name: middle_mean(times[2:] or times) for name, times in taken.items()}, timing
-
-
-def middle_mean(times: Sequence[float]) -> float:
-    """Mean without the lowest and the highest quarter: as robust as a median, and finer.
-
-    The profiler writes whole microseconds, so that the median of a small kernel is one of few numbers.
-    """
-    cut = len(times) // 4
-    return statistics.fmean(sorted(times)[cut : len(times) - cut])
-
-
-@dataclass(frozen=True)
-class CallOverhead:
-    """What calls cost where next to nothing is computed.
-
-    Attributes:
-        seconds_per_run: of an inference, whatever it holds.
-        seconds_per_node: of a node, without the profiler.
-        profiler_bias_s: what the profiler says of a node beyond its true time.
-    """
-
-    seconds_per_run: float
-    seconds_per_node: float
-    profiler_bias_s: float
-
-
-def call_overhead(runtime: Runtime, reference: Reference) -> CallOverhead:
-    """Measure overheads on chains of operators on one element, with and without the profiler."""
-    plain = Runtime(runtime.provider, runtime.threads, "disabled")
-    feeds = {"x": np.ones((1,), np.float32)}
-    times = {}
-    for length in (1, 400):
-        session = open_session(_chain(length), plain)
-        times[length] = time_runs(session, feeds, reference, least=50, most=400, budget_s=0.5).seconds
-    per_node = max(0.0, (times[400] - times[1]) / 399)
-    profiled, _ = node_seconds(_chain(400), plain, feeds, reference, runs=40)
-    # The first and last node also pay for what enters and leaves; the middle ones are what a network is made of.
-    inner = [seconds for name, seconds in profiled.items() if name not in ("node_0", "node_399")]
-    return CallOverhead(
-        seconds_per_run=max(0.0, times[1] - per_node),
-        seconds_per_node=per_node,
-        profiler_bias_s=statistics.fmean(inner) - per_node,
-    )
-
-
-def _chain(length: int) -> bytes:
-    nodes = [
-        helper.make_node(
-            "Relu" if index % 2 else "Neg", [f"v{index}" if index else "x"], [f"v{index + 1}"], f"node_{index}"
-        )
-        for index in range(length)
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "chain",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
-        [helper.make_tensor_value_info(f"v{length}", TensorProto.FLOAT, [1])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
 
 
 def feeds_for(session: ort.InferenceSession, seed: int = 0) -> dict[str, NDArray[Any]]:

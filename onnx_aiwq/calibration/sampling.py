@@ -18,14 +18,13 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_aiwq.calibration.composites import composite
+from onnx_aiwq.calibration.profiling import CallOverhead, node_seconds
 from onnx_aiwq.calibration.running import (
-    CallOverhead,
     Feeds,
     Reference,
     Runtime,
     Timing,
     feeds_for,
-    node_seconds,
     open_session,
     sessions_of,
     time_runs,
@@ -102,7 +101,7 @@ def sample_model(
     ran = [operator for operator in load(deployed, shapes=shapes).operators if operator.name in position]
     ran = sorted((operator for operator in ran if not operator.constant), key=lambda each: position[each.name])
     for operator, since_bytes in zip(ran, bytes_since(ran), strict=True):
-        seconds = max(times[operator.name] - overhead.profiler_bias_s, 0.0)
+        seconds = overhead.kernel_seconds(times[operator.name])
         samples.append(Sample(name, operator.name, seconds, timing.reference_s, operator, since_bytes))
     return [*samples, Sample(name, "", whole.seconds, whole.reference_s, None)]
 

@@ -14,11 +14,13 @@ from typing import Any
 from onnx_aiwq.calibration.building import Identity, build_profile
 from onnx_aiwq.calibration.composites import plan_of
 from onnx_aiwq.calibration.fitting import observe
-from onnx_aiwq.calibration.machine import describe_machine
+from onnx_aiwq.calibration.machine import UNKNOWN, describe_machine
 from onnx_aiwq.calibration.meters import Meter
+from onnx_aiwq.calibration.meters.nvml import board_name
 from onnx_aiwq.calibration.meters.power_model import PowerModelMeter
 from onnx_aiwq.calibration.power import energy_window, idle_window, power_of
-from onnx_aiwq.calibration.running import Reference, call_overhead, drift
+from onnx_aiwq.calibration.profiling import call_overhead
+from onnx_aiwq.calibration.running import Reference, drift
 from onnx_aiwq.calibration.sampling import Sample, append_samples, composite_name, read_samples, take_samples
 from onnx_aiwq.calibration.stored import (
     PROFILE,
@@ -27,6 +29,7 @@ from onnx_aiwq.calibration.stored import (
     Settings,
     State,
     default_id,
+    default_name,
     drop_unfinished,
     finished,
     read_state,
@@ -51,8 +54,8 @@ def begin(folder: Path, settings: Settings, *, resume: bool) -> tuple[State, Ref
     Raises:
         PolicyError: if samples are there and are not to be resumed, or were taken with other settings.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     reference = Reference(settings.provider, settings.threads)
+    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / SETTINGS).exists():
         if (folder / SAMPLES).exists():
             raise PolicyError(f"{folder / SAMPLES} has no {SETTINGS} beside it; move it away, or give another --output")
@@ -161,8 +164,7 @@ def finish(
         )
     provenance = _provenance(state, len(done), meter)
     identifier = slug(path.parent.name) or default_id(state.settings)
-    threads = state.settings.threads
-    label = name or f"{provenance.get('processor', 'CPU')}, {threads} thread{'s' if threads > 1 else ''}"
+    label = name or default_name(state.settings)
     profile, _ = build_profile(
         observe(read_samples(folder / SAMPLES)),
         state.settings.as_runtime,
@@ -180,8 +182,11 @@ def finish(
 
 
 def _provenance(state: State, composites: int, meter: Meter) -> dict[str, str]:
+    on_device = state.settings.as_runtime.device is not None
+    accelerator = {"accelerator": board_name() or UNKNOWN} if on_device else {}
     return {
         **describe_machine(),
+        **accelerator,
         "machine": state.settings.machine,
         "composites": str(composites),
         "drift": f"{state.drift:.3f}",

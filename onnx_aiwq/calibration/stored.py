@@ -12,9 +12,12 @@ from typing import Any
 import onnxruntime as ort
 
 from onnx_aiwq.calibration.machine import describe_machine
-from onnx_aiwq.calibration.running import CallOverhead, Level, Runtime
+from onnx_aiwq.calibration.meters import CPU_PROVIDER
+from onnx_aiwq.calibration.meters.nvml import board_name
+from onnx_aiwq.calibration.profiling import CallOverhead
+from onnx_aiwq.calibration.running import DEVICES, Level, Runtime
 from onnx_aiwq.calibration.sampling import COLUMNS, read_samples
-from onnx_aiwq.errors import MeterError, ProfileError
+from onnx_aiwq.errors import MeterError, PolicyError, ProfileError
 from onnx_aiwq.files import write_whole
 from onnx_aiwq.hardware_profile import slug
 from onnx_aiwq.profiles import this_machine, user_profile_folder
@@ -77,7 +80,8 @@ def settings_of(provider: str, threads: int, level: Level, seed: int) -> Setting
     """Settings for this machine.
 
     Raises:
-        MeterError: if onnxruntime does not offer the provider, or times its nodes asynchronously.
+        MeterError: if onnxruntime does not offer the provider, or its kernels cannot be timed.
+        PolicyError: if several threads are given for a provider that computes on a device.
     """
     available = ort.get_available_providers()
     if provider not in available:
@@ -85,11 +89,13 @@ def settings_of(provider: str, threads: int, level: Level, seed: int) -> Setting
             f"onnxruntime {ort.__version__} does not offer {provider}; it offers {', '.join(available)}; "
             "`aiwq doctor` says what to install"
         )
-    if provider != "CPUExecutionProvider":
+    if provider not in (CPU_PROVIDER, *DEVICES):
         raise MeterError(
             f"{provider}: calibration times every node with onnxruntime's profiler, which sees when such a provider "
-            "starts a kernel, not when it ends; only CPUExecutionProvider can be calibrated"
+            f"starts a kernel, not when it ends; {' and '.join((CPU_PROVIDER, *DEVICES))} can be calibrated"
         )
+    if provider in DEVICES and threads != 1:
+        raise PolicyError(f"--threads {threads}: {provider} computes on its device, whatever threads there are")
     return Settings(provider, threads, level, seed, ort.__version__, this_machine())
 
 
@@ -113,9 +119,16 @@ def new_folder(output: Path | None, settings: Settings, identifier: str | None) 
 
 
 def default_id(settings: Settings) -> str:
-    """Processor and threads, as an id."""
-    processor = describe_machine().get("processor", "cpu")
-    return slug(f"{processor} {settings.threads} thread{'s' if settings.threads > 1 else ''}")[:90].strip("-")
+    """The default name, as an id."""
+    return slug(default_name(settings))[:90].strip("-")
+
+
+def default_name(settings: Settings) -> str:
+    """Processor and threads; of a provider with a device the board, where NVML names it, and the provider."""
+    processor = describe_machine().get("processor", "CPU")
+    if settings.as_runtime.device is not None:
+        return f"{board_name() or processor}, {settings.provider.removesuffix('ExecutionProvider')}"
+    return f"{processor}, {settings.threads} thread{'s' if settings.threads > 1 else ''}"
 
 
 def read_state(folder: Path) -> State:

@@ -20,7 +20,16 @@ from onnx_aiwq.calibration.candidates import Candidate, prepare
 from onnx_aiwq.calibration.fitting import observe
 from onnx_aiwq.calibration.machine import usable_cpus
 from onnx_aiwq.calibration.meters import CPU_PROVIDER, Meter
-from onnx_aiwq.calibration.running import Feeds, Reference, Runtime, call_overhead, open_session, sessions_of, time_runs
+from onnx_aiwq.calibration.profiling import call_overhead
+from onnx_aiwq.calibration.running import (
+    Feeds,
+    Reference,
+    Runtime,
+    inference,
+    open_session,
+    sessions_of,
+    time_runs,
+)
 from onnx_aiwq.calibration.sampling import deployed_model, sample_model
 from onnx_aiwq.costs import node_costs
 from onnx_aiwq.deployed import times_of
@@ -314,10 +323,11 @@ def deployed_seconds(written: Graph, kernels: TimeModel) -> float:
 
 def _joules(session: ort.InferenceSession, feeds: Feeds, meter: Meter) -> float:
     """Joules of one inference, over a window that the meter can tell."""
+    run = inference(session, feeds)
     runs, begun = 0, time.perf_counter()
     meter.start()
     while time.perf_counter() - begun < max(1.0, meter.minimum_window_s):
-        session.run(None, dict(feeds))
+        run()
         runs += 1
     return meter.stop().joules / runs
 

@@ -31,7 +31,9 @@ class Running:
     provider: Annotated[
         str | None,
         typer.Option(
-            "--provider", metavar="NAME", help="onnxruntime execution provider; CPUExecutionProvider unless given."
+            "--provider",
+            metavar="NAME",
+            help="onnxruntime execution provider: CPUExecutionProvider unless given, or CUDAExecutionProvider.",
         ),
     ] = None
     threads: Annotated[

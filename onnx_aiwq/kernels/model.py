@@ -117,6 +117,7 @@ class TimeModel(Frozen, dict=True, frozen=True, kw_only=True):
 
     Attributes:
         level: optimisation level of the runtime that the kernels were sampled at.
+        provider: execution provider whose kernels they are.
         block: channels of a block of the blocked layout.
         reference_s: of the reference kernel when the samples were taken.
         seconds_per_run: of an inference beyond its nodes.
@@ -126,6 +127,7 @@ class TimeModel(Frozen, dict=True, frozen=True, kw_only=True):
     """
 
     level: Literal["disabled", "basic", "extended", "all"]
+    provider: str = "CPUExecutionProvider"
     block: Annotated[int, msgspec.Meta(ge=1)] = 16
     reference_s: Positive
     seconds_per_run: NonNegative

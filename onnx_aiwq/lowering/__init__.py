@@ -1,7 +1,10 @@
-"""The graph as onnxruntime deploys it on its CPU provider: what its optimiser folds, fuses and lays out, modelled.
+"""The graph as onnxruntime deploys it: what its optimiser folds, fuses and lays out, modelled.
 
 Nothing here runs, imports or copies onnxruntime: the passes are our own, learnt from the graphs that it writes, and
 tested against them. They need shapes, types, attributes and small constants, never weights.
+
+The graphs are those of its CPU provider. For another one, passes are left out that onnxruntime has for the CPU alone;
+nothing is modelled of what it has for that provider alone.
 """
 
 from __future__ import annotations
@@ -96,9 +99,12 @@ EXTENDED: tuple[Pass, ...] = (
     quick_gelu,
     product_and_scale,
 )
+CPU_PROVIDER = "CPUExecutionProvider"
+CPU_ALONE = frozenset({*QUANTISED_PASSES, *DYNAMIC_PASSES, product_activation, convolution_activation})
+"""Of `EXTENDED`, what onnxruntime 1.31 fuses in nodes of its CPU provider, and not in those of CUDA."""
 
 
-def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
+def lower(graph: Graph, *, level: Level = "all", block: int = 16, provider: str = CPU_PROVIDER) -> Lowering:
     """Rewrite a graph as the optimiser of onnxruntime does at one of its levels.
 
     Args:
@@ -106,6 +112,7 @@ def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
         level: `basic` folds constants and normalisation and removes what does nothing; `extended` fuses activations,
             normalisations and attention; `all` lays convolutions out in blocks of channels; `disabled` changes nothing.
         block: channels in a block: 16 where the processor has AVX-512, 8 otherwise.
+        provider: that runs the graph; blocks of channels and some fusions are of the CPU alone.
     """
     if level == "disabled":
         return Lowering(graph, {operator.name: (operator.name,) for operator in graph.operators})
@@ -115,9 +122,10 @@ def lower(graph: Graph, *, level: Level = "all", block: int = 16) -> Lowering:
     _repeat(work, BASIC, idle)
     unique_dequantized(work)
     inline_functions(work, graph)
+    on_cpu = provider == CPU_PROVIDER
     if level in ("extended", "all"):
-        _repeat(work, EXTENDED, idle)
-    if level == "all":
+        _repeat(work, [each for each in EXTENDED if on_cpu or each not in CPU_ALONE], idle)
+    if level == "all" and on_cpu:
         blocked_layout(work, block)
         channels_last(work)
     return Lowering(*frozen(work, graph))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from onnx_aiwq.calibration.meters.nvml import NvmlMeter
+from onnx_aiwq.calibration.meters.nvml import NvmlMeter, board_name
 from onnx_aiwq.calibration.meters.protocol import MeterUnavailableError
 from onnx_aiwq.errors import MeterError
 from recorded_machines import Board
@@ -36,6 +36,14 @@ def test_the_energy_counter() -> None:
     meter.close()
     meter.close()
     assert board.open_sessions == 0
+
+
+def test_the_name_of_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    assert board_name(board) == "NVIDIA H100"
+    assert board.open_sessions == 0
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert board_name() is None
 
 
 def test_a_short_window_says_so() -> None:

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 
 from onnx_aiwq.calibration import running
-from onnx_aiwq.calibration.running import Reference, Timing, middle_mean
+from onnx_aiwq.calibration.running import Reference, Timing
 from onnx_aiwq.calibration.sampling import agreed
-
-
-@pytest.mark.parametrize(
-    ("times", "expected"),
-    [([3.0], 3.0), ([2.0, 4.0], 3.0), ([1, 2, 2, 90], 2.0), ([2, 3, 2, 3, 2, 50, 2, 1], 2.25)],
-)
-def test_the_middle_half_counts(times: list[float], expected: float) -> None:
-    assert middle_mean(times) == pytest.approx(expected)
 
 
 def test_what_two_sessions_agree_on() -> None:

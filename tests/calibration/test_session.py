@@ -20,7 +20,7 @@ from onnx_aiwq.calibration.composites import composite
 from onnx_aiwq.calibration.meters import PowerEstimate, Reading
 from onnx_aiwq.calibration.meters.power_model import PowerModelMeter
 from onnx_aiwq.calibration.meters.replay import ReplayMeter
-from onnx_aiwq.calibration.running import CallOverhead
+from onnx_aiwq.calibration.profiling import CallOverhead
 from onnx_aiwq.calibration.sampling import (
     Sample,
     append_samples,
@@ -246,9 +246,13 @@ def test_settings_that_are_none(tmp_path: Path, text: str) -> None:
 def test_providers_that_cannot_be_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MeterError, match=r"does not offer NoneExecutionProvider; it offers .*CPUExecutionProvider"):
         stored.settings_of("NoneExecutionProvider", 1, "all", 0)
-    monkeypatch.setattr(stored.ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    with pytest.raises(MeterError, match="only CPUExecutionProvider can be calibrated"):
-        stored.settings_of("CUDAExecutionProvider", 1, "all", 0)
+    offered = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    monkeypatch.setattr(stored.ort, "get_available_providers", lambda: offered)
+    with pytest.raises(MeterError, match="CPUExecutionProvider and CUDAExecutionProvider can be calibrated"):
+        stored.settings_of("TensorrtExecutionProvider", 1, "all", 0)
+    with pytest.raises(PolicyError, match="--threads 2: CUDAExecutionProvider computes on its device"):
+        stored.settings_of("CUDAExecutionProvider", 2, "all", 0)
+    assert stored.settings_of("CUDAExecutionProvider", 1, "all", 0).as_runtime.device == "cuda"
 
 
 def test_too_few_composites_make_no_profile(tmp_path: Path) -> None:

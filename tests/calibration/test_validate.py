@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibrated import calibrated_profile, time_model
 from onnx_aiwq.calibration.candidates import candidates_of, light_models, prepare
-from onnx_aiwq.calibration.running import CallOverhead
+from onnx_aiwq.calibration.profiling import CallOverhead
 from onnx_aiwq.calibration.stored import SETTINGS, Settings, State
 from onnx_aiwq.errors import ModelError, ShapeError
 from onnx_aiwq.profiles import read_profile, this_machine

@@ -76,9 +76,9 @@ class NvmlMeter:
 
     def _open(self, device: int | str | None) -> None:
         self._handle, chosen = self._find(device)
-        board = _text(self._nvml.nvmlDeviceGetName(self._handle))
+        self.board = _text(self._nvml.nvmlDeviceGetName(self._handle))
         self._counts_energy = self._has_counter()
-        self.scope = f"GPU board ({board})"
+        self.scope = f"GPU board ({self.board})"
         self.minimum_window_s = _COUNTER_WINDOW_S if self._counts_energy else _POWER_WINDOW_S
         notes = [f"nvml: {chosen}"] if chosen else []
         if not self._counts_energy:
@@ -196,6 +196,16 @@ class NvmlMeter:
         gap = f"nvml: {longest_s:.2g} s passed between two power samples; what happened in between was not seen"
         seconds = self._samples[-1][0] - self._samples[0][0]
         return joules, seconds, (gap,) if longest_s > LONGEST_GAP_S else ()
+
+
+def board_name(nvml: Any = None) -> str | None:
+    """The name of the board that is read where none is chosen; None where NVML does not tell."""
+    try:
+        meter = NvmlMeter(nvml=nvml)
+    except MeterError:
+        return None
+    meter.close()
+    return meter.board
 
 
 def _import_nvml() -> Any:
