@@ -113,7 +113,7 @@ def times_of(lowered: Lowering, model: TimeModel, exported: Graph, known: Sequen
     nodes: dict[str, NodeTime] = defaultdict(NodeTime)
     unpriced: set[str] = set()
     sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
-    inexact_s = 0.0
+    inexact_s, profiler_s = 0.0, 0.0
     for cost, time in zip(costs, times, strict=True):
         anchor = lowered.origins.get(cost.operator.name, (cost.operator.name,))[0]
         if time is None or cost.counts is None:
@@ -127,11 +127,13 @@ def times_of(lowered: Lowering, model: TimeModel, exported: Graph, known: Sequen
         sums[time.key][0] += seconds
         sums[time.key][1] = time.log_error
         inexact_s += 0.0 if time.exact else seconds
+        profiler_s += time.profiler_s * cost.operator.repeats
+    total_s = sum(seconds for seconds, _ in sums.values())
     return DeployedTimes(
         nodes=dict(nodes),
         unpriced=frozenset(unpriced),
-        log_error=model.widening * math.hypot(model.common_log_error, _spread(sums)),
-        inexact_share=inexact_s / (sum(seconds for seconds, _ in sums.values()) or 1.0),
+        log_error=model.widening * math.hypot(model.common_log_error, _spread(sums), profiler_s / (total_s or 1.0)),
+        inexact_share=inexact_s / (total_s or 1.0),
         exported=exported,
         kernels=len(costs),
     )

@@ -231,6 +231,15 @@ def test_an_efficiency_multiplies_the_line() -> None:
     assert time.seconds == pytest.approx(6e-6)
 
 
+def test_a_call_takes_less_in_a_run_than_under_the_profiler_and_at_least_half() -> None:
+    model = time_model(kernels=(model_of("*", "*", 8e-6),), profiled_excess_s=3e-6)
+    assert [model.in_a_run(seconds) for seconds in (1e-6, 5e-6, 6e-6, 1e-3)] == pytest.approx(
+        [0.5e-6, 2.5e-6, 3e-6, 0.997e-3]
+    )
+    (time,) = predict(model, [Work(operator("Relu", [(3,)], [(3,)]), 0, 0)])
+    assert time is not None and time.seconds == pytest.approx(5e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -83,7 +83,7 @@ def build_profile(
     Raises:
         ProfileError: if the samples cannot be fitted.
     """
-    assessment = assess(observations, seed=seed, progress=progress)
+    assessment = assess(observations, overhead.seconds_per_run, seed=seed, progress=progress)
     seconds_per_byte, rates = plain_coefficients(observations.nodes)
     profile = HardwareProfile(
         schema="onnx_aiwq.profile/1",
@@ -109,6 +109,7 @@ def build_profile(
             block=block,
             reference_s=observations.reference_s,
             seconds_per_run=overhead.seconds_per_run,
+            profiled_excess_s=assessment.profiled_excess_s,
             common_log_error=assessment.common_log_error,
             widening=assessment.widening,
             kernels=assessment.kernels,

@@ -49,7 +49,7 @@ FEWEST_FOR_BASELINES = 5
 
 @dataclass(frozen=True)
 class KernelError:
-    """One kind of kernel in one network: seconds by onnxruntime's profiler and as predicted."""
+    """One kind of kernel in one network: seconds by onnxruntime's profiler, as in a run, and as predicted."""
 
     kind: str
     count: int
@@ -343,7 +343,7 @@ def _by_kind(
     for node, time_ in zip(nodes.nodes, predict(kernels, [node.work for node in nodes.nodes]), strict=True):
         entry = sums[f"{node.kernel.kind} {node.kernel.dtype}"]
         entry[0] += 1
-        entry[1] += node.seconds * speed
+        entry[1] += kernels.in_a_run(node.seconds * speed)
         entry[2] += 0.0 if time_ is None else time_.seconds
     found = [KernelError(kind, int(count), measured, predicted) for kind, (count, measured, predicted) in sums.items()]
     return tuple(sorted(found, key=lambda each: -abs(each.predicted_s - each.measured_s)))

@@ -8,6 +8,7 @@ For an operator of kind c and type d with TO transistor operations and the bytes
 All five coefficients are non-negative. f is the mean of a Gaussian process (Rasmussen and Williams 2006, eq. 2.25, a
 Matern 3/2 covariance and a linear one) over the features of `onnx_aiwq.kernels`: where blocks are small, rows few or
 data beyond the cache, a kernel does not keep the rate of its line. Far from every sample f falls back to the line.
+These are seconds under a profiler; the smallest kernels take less in a run (`TimeModel.in_a_run`).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 LINEAR_SHARE = 0.3
 """Weight of the linear covariance beside the Matern one, whose variance is one."""
+LEAST_SHARE_IN_A_RUN = 0.5  # of what a call takes under the profiler
 LEAST_SECONDS = 5e-8  # of a call; what a fit may not go below
 _AT_ONCE = 4096  # kernels whose covariance with all samples is in memory at once
 
@@ -121,6 +123,7 @@ class TimeModel(Frozen, dict=True, frozen=True, kw_only=True):
         block: channels of a block of the blocked layout.
         reference_s: of the reference kernel when the samples were taken.
         seconds_per_run: of an inference beyond its nodes.
+        profiled_excess_s: what a call takes longer under the profiler, where the kernels were timed, than in a run.
         common_log_error: standard deviation of what is left when all kinds are right: the machine, and the sum.
         widening: factor on the standard deviation of a network that makes the interval cover what it says.
         kernels: kinds, then groups, then ``*``.
@@ -131,9 +134,14 @@ class TimeModel(Frozen, dict=True, frozen=True, kw_only=True):
     block: Annotated[int, msgspec.Meta(ge=1)] = 16
     reference_s: Positive
     seconds_per_run: NonNegative
+    profiled_excess_s: NonNegative = 0.0
     common_log_error: NonNegative
     widening: Positive = 1.0
     kernels: Annotated[tuple[KernelModel, ...], msgspec.Meta(min_length=1)]
+
+    def in_a_run(self, profiled_s: float) -> float:
+        """Seconds of a call in a run, of what it takes under the profiler; half of that at the least."""
+        return max(profiled_s - self.profiled_excess_s, profiled_s * LEAST_SHARE_IN_A_RUN)
 
     def find(self, kernel: Kernel) -> KernelModel | None:
         """The model of a kernel: its kind and type, its kind, the kind that it was once part of, its group, any."""
@@ -187,6 +195,7 @@ class KernelTime(msgspec.Struct, frozen=True):
         key: kind and type of the model that it comes from.
         exact: whether the profile has met this kind in this type; else a wider class stands in.
         log_error: of that model.
+        profiler_s: what the profiler was taken to add to the call, and `seconds` leaves out.
     """
 
     seconds: float
@@ -195,6 +204,7 @@ class KernelTime(msgspec.Struct, frozen=True):
     key: tuple[str, str]
     exact: bool
     log_error: float
+    profiler_s: float
 
 
 def predict(model: TimeModel, works: Sequence[Work]) -> list[KernelTime | None]:
@@ -213,7 +223,7 @@ def predict(model: TimeModel, works: Sequence[Work]) -> list[KernelTime | None]:
     for key, members in found.items():
         for factor, equal in zip(_factors(entries[key], list(members)), members.values(), strict=True):
             for index, kernel in equal:
-                times[index] = _time(entries[key], works[index], kernel, factor)
+                times[index] = _time(model, entries[key], works[index], kernel, factor)
     return times
 
 
@@ -229,12 +239,19 @@ def _described(work: Work) -> tuple[Kernel, Features] | None:
         return None
 
 
-def _time(entry: KernelModel, work: Work, kernel: Kernel, factor: float) -> KernelTime:
+def _time(model: TimeModel, entry: KernelModel, work: Work, kernel: Kernel, factor: float) -> KernelTime:
     compute_s, data_s, call_s = line_parts(entry.line, work)
     total = max(compute_s + data_s + call_s, LEAST_SECONDS)
     exact = entry.kind in (kernel.kind, kernel.like) and entry.dtype == kernel.dtype
+    seconds = model.in_a_run(total * factor)
     return KernelTime(
-        total * factor, compute_s / total, data_s / total, (entry.kind, entry.dtype), exact, entry.log_error
+        seconds=seconds,
+        compute_share=compute_s / total,
+        data_share=data_s / total,
+        key=(entry.kind, entry.dtype),
+        exact=exact,
+        log_error=entry.log_error,
+        profiler_s=total * factor - seconds,
     )
 
 
