@@ -39,9 +39,9 @@ def node_seconds(
 ) -> tuple[NodeSeconds, Timing]:
     """Seconds of every node by name, as onnxruntime's profiler has them, and the timing of the runs.
 
-    A node's are the mean of the middle half of its runs. Node names must be unique. The profiler adds its own cost to
-    each node, and on a device so does waiting for it (`CallOverhead.kernel_seconds`). Nodes come in the order in which
-    they ran.
+    A node's are the mean of the middle half of its runs, of several threads of the lower half. Node names must be
+    unique. The profiler adds its own cost to each node, and on a device so does waiting for it
+    (`CallOverhead.kernel_seconds`). Nodes come in the order in which they ran.
 
     Raises:
         MeterError: if onnxruntime cannot load the model, or the process that profiles a device has ended.
@@ -74,7 +74,8 @@ def _profiled(
         name = event.get("name", "")
         if event.get("cat") == "Node" and name.endswith(_KERNEL_EVENT):
             taken.setdefault(name.removesuffix(_KERNEL_EVENT), []).append(event["dur"] * 1e-6)
-    return {name: middle_mean(times[2:] or times) for name, times in taken.items()}, timing
+    mean = middle_mean if runtime.threads == 1 else lower_mean
+    return {name: mean(times[2:] or times) for name, times in taken.items()}, timing
 
 
 def middle_mean(times: Sequence[float]) -> float:
@@ -84,6 +85,11 @@ def middle_mean(times: Sequence[float]) -> float:
     """
     cut = len(times) // 4
     return statistics.fmean(sorted(times)[cut : len(times) - cut])
+
+
+def lower_mean(times: Sequence[float]) -> float:
+    """Mean of the lower half: of several threads, what the lower quartile is of whole runs."""
+    return statistics.fmean(sorted(times)[: (len(times) + 1) // 2])
 
 
 # --- the process that waits for kernels --------------------------------------------------------------------------

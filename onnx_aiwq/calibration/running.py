@@ -12,9 +12,9 @@ import io
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnx
@@ -26,6 +26,7 @@ from onnx_aiwq.errors import MeterError
 
 Level = Literal["disabled", "basic", "extended", "all"]
 Feeds = Mapping[str, NDArray[Any]]
+Taken = TypeVar("Taken")
 LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -41,7 +42,8 @@ _BATCH = 4  # runs of several threads between two of the reference
 _WAIT_S, _PAUSE_S, _TRIES = 2.0, 0.2, 3  # for what holds processors or memory: at most, between tries, runs
 _QUIET = 1.15  # how much slower than at good times a product or a copy is while nothing else runs
 _COPIED_BYTES = 32 << 20  # beyond a cache
-_SESSIONS = 3  # of several threads, of which the fastest counts
+_SESSIONS, _MOST_SESSIONS = 3, 8  # of several threads, of which the fastest counts
+_AGREED = 1.04  # how far the two fastest may be apart
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,27 @@ class Runtime:
         return DEVICES.get(self.provider)
 
 
-def sessions_of(runtime: Runtime) -> int:
-    """How many sessions of a model to time; the fastest counts.
+def sessions_until_agreed(
+    take: Callable[[], Taken], timing_of: Callable[[Taken], Timing]
+) -> tuple[list[Taken], Timing]:
+    """Sessions of several threads, the fastest first: three, and more until the two fastest agree, eight at most.
 
-    With one thread, all are alike. With several, a session may be as slow as one thread for as long as it lives. A
-    service that runs for long is not measured by that.
+    A session may be as slow as one thread for as long as it lives, and several that follow one another may. A service
+    that runs for long is not measured by that: the fastest counts, once another is about as fast.
+
+    Returns:
+        The sessions, and the timing of the fastest. Its reference kernel is the median of all sessions': with its own,
+        the fastest would often be the one whose reference was slow.
     """
-    return 1 if runtime.threads == 1 else _SESSIONS
+
+    def seconds(each: Taken) -> float:
+        return timing_of(each).seconds
+
+    taken = sorted((take() for _ in range(_SESSIONS)), key=seconds)
+    while len(taken) < _MOST_SESSIONS and seconds(taken[1]) > _AGREED * seconds(taken[0]):
+        taken = sorted([*taken, take()], key=seconds)
+    reference_s = statistics.median(timing_of(each).reference_s for each in taken)
+    return taken, replace(timing_of(taken[0]), reference_s=reference_s)
 
 
 def open_session(
@@ -226,7 +242,7 @@ class Timing:
     """Runs of one model.
 
     Attributes:
-        seconds: of one run: median.
+        seconds: of one run: median; of several threads the lower quartile.
         reference_s: median of the reference kernel, run in between.
         spread: interquartile range over median of the runs.
         runs: how many.
@@ -253,6 +269,8 @@ def time_runs(
 
     Between runs of several threads the reference would let the pool of threads fall asleep, and every run would begin
     with waking it, as none does in service: there it runs between batches, and the first run of a batch is not taken.
+    Whatever takes one of several processors for a moment slows a run, and the reference on its one thread does not see
+    it: of such runs the lower quartile counts.
     """
     several = session.get_session_options().intra_op_num_threads > 1
     run = inference(session, feeds)
@@ -271,9 +289,9 @@ def time_runs(
             samples.append(time.perf_counter() - start)
         references.append(reference.seconds())
     quarters = statistics.quantiles(samples, n=4)
-    middle = statistics.median(samples)
-    spread = (quarters[2] - quarters[0]) / middle
-    return Timing(middle, statistics.median(references), spread, len(samples), tuple(samples))
+    spread = (quarters[2] - quarters[0]) / quarters[1]
+    seconds = quarters[0] if several else quarters[1]
+    return Timing(seconds, statistics.median(references), spread, len(samples), tuple(samples))
 
 
 def feeds_for(session: ort.InferenceSession, seed: int = 0) -> dict[str, NDArray[Any]]:

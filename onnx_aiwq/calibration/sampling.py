@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_aiwq.calibration.composites import composite
-from onnx_aiwq.calibration.profiling import CallOverhead, node_seconds
+from onnx_aiwq.calibration.profiling import CallOverhead, NodeSeconds, node_seconds
 from onnx_aiwq.calibration.running import (
     Feeds,
     Reference,
@@ -26,7 +26,7 @@ from onnx_aiwq.calibration.running import (
     Timing,
     feeds_for,
     open_session,
-    sessions_of,
+    sessions_until_agreed,
     time_runs,
     uniquely_named,
 )
@@ -38,7 +38,8 @@ COLUMNS = ("composite", "node", "seconds", "reference_s", "operator")
 RUNS = 12
 LEAST_RUNS = 5
 RUNS_BUDGET_S = 0.6  # slow composites run less often: their spread is small
-_PROFILES = 2  # sessions under the profiler, at least
+_PROFILES = 2  # sessions under the profiler of one thread
+_PARTS = 3  # that runs of several threads are shared among
 _APART, _APART_S = 1.25, 3e-6  # how far two of them may be apart: as a ratio, and, for the smallest kernels, in seconds
 _SMALL = 16  # elements of a constant that are worth keeping: axes, pads, permutations
 
@@ -84,17 +85,7 @@ def sample_model(
     plain = Runtime(runtime.provider, runtime.threads, "disabled")
     data = deployed.SerializeToString()
     given = feeds_for(open_session(data, plain)) if feeds is None else feeds
-    sessions = sessions_of(runtime)
-    profiles = max(sessions, _PROFILES)
-    most, budget_s = _share(runs, sessions)
-    wholes = [
-        time_runs(open_session(data, plain), given, reference, least=LEAST_RUNS, most=most, budget_s=budget_s)
-        for _ in range(sessions)
-    ]
-    most, budget_s = _share(runs, profiles)
-    profiled = [node_seconds(data, plain, given, reference, runs=most, budget_s=budget_s) for _ in range(profiles)]
-    whole = min(wholes, key=_relative)
-    times, timing = min(profiled, key=lambda each: _relative(each[1])) if sessions > 1 else agreed(profiled)
+    whole, times, timing = _timed(data, plain, given, reference, runs)
     samples: list[Sample] = []
     shapes = {key: array.shape for key, array in given.items()}
     position = {node: index for index, node in enumerate(times)}  # as they ran
@@ -104,6 +95,27 @@ def sample_model(
         seconds = overhead.kernel_seconds(times[operator.name])
         samples.append(Sample(name, operator.name, seconds, timing.reference_s, operator, since_bytes))
     return [*samples, Sample(name, "", whole.seconds, whole.reference_s, None)]
+
+
+def _timed(
+    data: bytes, plain: Runtime, feeds: Feeds, reference: Reference, runs: int
+) -> tuple[Timing, NodeSeconds, Timing]:
+    """Runs of the whole, seconds of every node, and the runs under the profiler that these are from."""
+
+    def run_whole(most: int, budget_s: float) -> Timing:
+        session = open_session(data, plain)
+        return time_runs(session, feeds, reference, least=LEAST_RUNS, most=most, budget_s=budget_s)
+
+    def run_profiled(most: int, budget_s: float) -> tuple[NodeSeconds, Timing]:
+        return node_seconds(data, plain, feeds, reference, runs=most, budget_s=budget_s)
+
+    if plain.threads == 1:
+        whole = run_whole(runs, RUNS_BUDGET_S)
+        return whole, *agreed([run_profiled(*_share(runs, _PROFILES)) for _ in range(_PROFILES)])
+    share = _share(runs, _PARTS)
+    _, whole = sessions_until_agreed(lambda: run_whole(*share), lambda timing: timing)
+    profiled, timing = sessions_until_agreed(lambda: run_profiled(*share), lambda each: each[1])
+    return whole, profiled[0][0], timing
 
 
 def _share(runs: int, sessions: int) -> tuple[int, float]:
@@ -127,10 +139,6 @@ def agreed(profiled: Sequence[tuple[dict[str, float], Timing]]) -> tuple[dict[st
         apart = max(several) > _APART * min(several) and max(several) - min(several) > _APART_S
         result[name] = min(several) if apart else statistics.fmean(several)
     return result, first
-
-
-def _relative(timing: Timing) -> float:
-    return timing.seconds / timing.reference_s
 
 
 def deployed_model(model: onnx.ModelProto, runtime: Runtime) -> onnx.ModelProto:

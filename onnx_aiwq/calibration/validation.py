@@ -25,9 +25,10 @@ from onnx_aiwq.calibration.running import (
     Feeds,
     Reference,
     Runtime,
+    Timing,
     inference,
     open_session,
-    sessions_of,
+    sessions_until_agreed,
     time_runs,
 )
 from onnx_aiwq.calibration.sampling import deployed_model, sample_model
@@ -42,7 +43,7 @@ from onnx_aiwq.lowering import Lowering
 from onnx_aiwq.profiles import this_machine
 from onnx_aiwq.transistors import transistor_operations
 
-_ROUNDS = 3  # of a network's runs; the middle one counts, of several threads the fastest, each a session of its own
+_ROUNDS = 3  # of a network's runs; the middle one counts, of several threads the fastest session
 _ROUND_S = 1.0
 FEWEST_FOR_BASELINES = 5
 
@@ -247,16 +248,20 @@ def _measured(
     meter: Meter | None,
 ) -> _Measured:
     session = _running(candidate, model, runtime, feeds)
-    several = sessions_of(runtime) > 1
-    rounds = []
-    for index in range(_ROUNDS):
-        if several and index:
-            session = _running(candidate, model, runtime, feeds)
-        rounds.append(time_runs(session, feeds, reference, least=5, most=80, budget_s=_ROUND_S))
-    relative = sorted(each.seconds / each.reference_s for each in rounds)
+
+    def run(session: ort.InferenceSession) -> Timing:
+        return time_runs(session, feeds, reference, least=5, most=80, budget_s=_ROUND_S)
+
+    if runtime.threads == 1:
+        relative = sorted(timing.seconds / timing.reference_s for timing in (run(session) for _ in range(_ROUNDS)))
+        chosen, spread = relative[len(relative) // 2], relative[-1] / relative[0]
+    else:
+        rounds, fastest = sessions_until_agreed(
+            lambda: run(_running(candidate, model, runtime, feeds)), lambda timing: timing
+        )
+        chosen, spread = fastest.seconds / fastest.reference_s, rounds[-1].seconds / rounds[0].seconds
     joules = None if meter is None else _joules(session, feeds, meter)
-    chosen = relative[0] if several else relative[len(relative) // 2]
-    return _Measured(chosen, relative[-1] / relative[0], joules)
+    return _Measured(chosen, spread, joules)
 
 
 def _running(candidate: Candidate, model: onnx.ModelProto, runtime: Runtime, feeds: Feeds) -> ort.InferenceSession:

@@ -22,7 +22,7 @@ from onnx import helper
 from deployed import small_model
 from onnx_aiwq.calibration import profiling, running
 from onnx_aiwq.calibration.composites import composite
-from onnx_aiwq.calibration.profiling import CallOverhead, call_overhead, middle_mean, node_seconds
+from onnx_aiwq.calibration.profiling import CallOverhead, call_overhead, lower_mean, middle_mean, node_seconds
 from onnx_aiwq.calibration.running import DEVICES, Reference, Runtime, feeds_for, inference, open_session
 from onnx_aiwq.calibration.sampling import sample_model
 from onnx_aiwq.errors import MeterError
@@ -57,6 +57,10 @@ def two_products() -> bytes:
 )
 def test_the_middle_half_counts(times: list[float], expected: float) -> None:
     assert middle_mean(times) == pytest.approx(expected)
+
+
+def test_of_several_threads_the_lower_half_counts() -> None:
+    assert [lower_mean(times) for times in ([3.0], [4.0, 2.0], [9.0, 1.0, 2.0], [5, 1, 3, 90])] == [3, 2, 1.5, 2]
 
 
 # --- runs --------------------------------------------------------------------------------------------------------
