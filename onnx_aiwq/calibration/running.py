@@ -109,15 +109,7 @@ def open_session(
         raise MeterError(f"onnxruntime {ort.__version__} does not offer {runtime.provider}; {_DOCTOR}")
     if runtime.device is not None:
         _load_device_libraries()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = runtime.threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = LEVELS[runtime.level]
-    options.log_severity_level = 4
-    for name, size in (sizes or {}).items():
-        options.add_free_dimension_override_by_name(name, size)
-    for key, value in (settings or {}).items():
-        options.add_session_config_entry(key, value)
+    options = _options(runtime, sizes or {}, settings or {})
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     if profile is not None:
@@ -138,6 +130,19 @@ def open_session(
             f"onnxruntime lists {runtime.provider} and opens no session on it: its driver or libraries lack; {_DOCTOR}"
         )
     return session
+
+
+def _options(runtime: Runtime, sizes: Mapping[str, int], settings: Mapping[str, str]) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = runtime.threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = LEVELS[runtime.level]
+    options.log_severity_level = 4
+    for name, size in sizes.items():
+        options.add_free_dimension_override_by_name(name, size)
+    for key, value in settings.items():
+        options.add_session_config_entry(key, value)
+    return options
 
 
 @functools.cache
