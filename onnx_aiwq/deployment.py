@@ -51,7 +51,7 @@ from onnx_aiwq.metrics.workload import (
     resource_cost,
 )
 from onnx_aiwq.operations.counting import NodeCost
-from onnx_aiwq.profiles import load_profile
+from onnx_aiwq.profiles import profile_of
 from onnx_aiwq.units import BITS_PER_BYTE
 from onnx_aiwq.vocabulary import Tensor
 
@@ -182,7 +182,7 @@ def describe_deployment(
     Raises:
         AiwqError: if a choice is not usable; the message names its option.
     """
-    profile = hardware if isinstance(hardware, HardwareProfile) else load_profile(hardware)
+    profile = profile_of(hardware)
     grid = describe_grid(region, carbon_intensity_g_per_kwh, carbon_profile, hour, pue)
     return Deployment(
         profile=profile,

@@ -85,6 +85,11 @@ def load_profile(name_or_path: str | None = None) -> HardwareProfile:
     )
 
 
+def profile_of(hardware: str | HardwareProfile | None) -> HardwareProfile:
+    """A profile as it is; else `load_profile`."""
+    return hardware if isinstance(hardware, HardwareProfile) else load_profile(hardware)
+
+
 def default_profile() -> HardwareProfile:
     """What prices a model where nothing was calibrated: a processor that was, elsewhere, and is labelled as such.
 

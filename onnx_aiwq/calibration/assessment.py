@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from onnx_aiwq.calibration.fitting import Observation, Observations, fit_kernels
 from onnx_aiwq.kernels import bytes_moved
-from onnx_aiwq.kernels.model import LEAST_SHARE_IN_A_RUN, KernelModel, TimeModel, predict
+from onnx_aiwq.kernels.model import KernelModel, TimeModel, in_a_run, predict
 from onnx_aiwq.operations.registry import find_rule
 
 FOLDS = 6
@@ -161,9 +161,8 @@ def _profiled_excess(held_out: HeldOut, wholes: Mapping[str, float], seconds_per
 
 
 def _sum_in_a_run(parts: Sequence[tuple[tuple[str, str], float, float]], excess_s: float) -> float:
-    """`TimeModel.in_a_run` of every call, summed up."""
-    profiled = np.asarray([predicted for _, predicted, _ in parts])
-    return float(np.maximum(profiled - excess_s, profiled * LEAST_SHARE_IN_A_RUN).sum())
+    """Predicted seconds of all calls, less what the profiler adds."""
+    return math.fsum(in_a_run(predicted, excess_s) for _, predicted, _ in parts)
 
 
 def _errors_by_kind(held_out: HeldOut) -> dict[tuple[str, str], float]:
@@ -203,7 +202,7 @@ def _whole_spread(
     excess_s: float,
     predicted_s: float,
 ) -> float:
-    """That of a composite; what the profiler adds to calls is as uncertain as it is large."""
+    """Standard deviation of the log of a whole: that of its kinds, and of what the profiler adds, which is as large."""
     profiler_s = _sum_in_a_run(parts, 0.0) - _sum_in_a_run(parts, excess_s)
     return math.hypot(spread_of([(key, predicted) for key, predicted, _ in parts], by_kind), profiler_s / predicted_s)
 

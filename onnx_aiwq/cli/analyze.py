@@ -105,18 +105,16 @@ def analyze(
 def _deployed(model: str, level: str, options: RunOptions, progress: Callable[[str], None]) -> tuple[Graph, str]:
     """The graph as deployed, and where it comes from."""
     from onnx_aiwq.calibration.deployed_graph import deployed_graph
-    from onnx_aiwq.profiles import load_profile
+    from onnx_aiwq.profiles import profile_of
 
     opt.choose("--as-deployed", level, opt.OPTIMISATION_LEVELS)
     progress("optimising the graph")
-    hardware = options.hardware
-    profile = load_profile(hardware) if hardware is None or isinstance(hardware, str) else hardware
     graph, origin = deployed_graph(
         Path(model),
         bind=options.bind,
         shapes=options.shapes,
         level=level,  # type: ignore[arg-type]
-        provider=profile.provider or "CPUExecutionProvider",
+        provider=profile_of(options.hardware).provider or "CPUExecutionProvider",
     )
     return graph, f"the graph is that of the deployment, {origin}"
 

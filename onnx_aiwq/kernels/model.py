@@ -35,7 +35,7 @@ NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 LINEAR_SHARE = 0.3
 """Weight of the linear covariance beside the Matern one, whose variance is one."""
-LEAST_SHARE_IN_A_RUN = 0.5  # of what a call takes under the profiler
+_LEAST_SHARE_IN_A_RUN = 0.5  # of what a call takes under the profiler
 LEAST_SECONDS = 5e-8  # of a call; what a fit may not go below
 _AT_ONCE = 4096  # kernels whose covariance with all samples is in memory at once
 
@@ -140,8 +140,8 @@ class TimeModel(Frozen, dict=True, frozen=True, kw_only=True):
     kernels: Annotated[tuple[KernelModel, ...], msgspec.Meta(min_length=1)]
 
     def in_a_run(self, profiled_s: float) -> float:
-        """Seconds of a call in a run, of what it takes under the profiler; half of that at the least."""
-        return max(profiled_s - self.profiled_excess_s, profiled_s * LEAST_SHARE_IN_A_RUN)
+        """`in_a_run` with this model's `profiled_excess_s`."""
+        return in_a_run(profiled_s, self.profiled_excess_s)
 
     def find(self, kernel: Kernel) -> KernelModel | None:
         """The model of a kernel: its kind and type, its kind, the kind that it was once part of, its group, any."""
@@ -160,6 +160,11 @@ class TimeModel(Frozen, dict=True, frozen=True, kw_only=True):
     @functools.cached_property
     def _by_key(self) -> dict[tuple[str, str], KernelModel]:
         return {(model.kind, model.dtype): model for model in self.kernels}
+
+
+def in_a_run(profiled_s: float, excess_s: float) -> float:
+    """Seconds of a call in a run, of what it takes under a profiler that adds `excess_s`; half of it at the least."""
+    return max(profiled_s - excess_s, profiled_s * _LEAST_SHARE_IN_A_RUN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def _kernels(document: Mapping[str, Any]) -> Section:
                 )
     title = (
         f"kernels of the deployed graph that are off by more than {_OFF_SHARE:.0%} of their network's time, by "
-        "onnxruntime's profiler"
+        "onnxruntime's profiler less what it adds"
     )
     return title, _KERNEL_COLUMNS, rows
 
