@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -253,6 +254,25 @@ def test_providers_that_cannot_be_calibrated(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(PolicyError, match="--threads 2: CUDAExecutionProvider computes on its device"):
         stored.settings_of("CUDAExecutionProvider", 2, "all", 0)
     assert stored.settings_of("CUDAExecutionProvider", 1, "all", 0).as_runtime.device == "cuda"
+
+
+@pytest.mark.parametrize(("board", "name"), [("NVIDIA H100", "NVIDIA H100, CUDA"), (None, r".+, CUDA")])
+def test_the_profile_of_a_device_says_so(
+    board: str | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was measured is written and read back: the least time of a kernel, the provider, the board."""
+    for module in (session, stored):
+        monkeypatch.setattr(module, "board_name", lambda: board)
+    settings = stored.Settings("CUDAExecutionProvider", 1, "all", 0, "1.0", "a machine")
+    state = taken(tmp_path, 12, state=stored.State(settings, CallOverhead(1e-5, 1e-6, 2e-6, least_s=1e-6)))
+    assert stored.read_state(tmp_path) == state
+    profile = session.finish(tmp_path, state, watts())
+    assert profile.kernels is not None
+    assert (profile.kind, profile.provider, profile.kernels.provider) == ("gpu", *[settings.provider] * 2)
+    assert profile.provenance["accelerator"] == (board or "unknown")
+    assert re.fullmatch(name, profile.name)
+    on_processor = session.finish(tmp_path / "cpu", taken(tmp_path / "cpu", 12), watts())
+    assert (on_processor.kind, "accelerator" in on_processor.provenance) == ("cpu", False)
 
 
 def test_too_few_composites_make_no_profile(tmp_path: Path) -> None:
